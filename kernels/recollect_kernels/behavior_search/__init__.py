@@ -1,0 +1,1 @@
+"""Find the k best behaviours of a history for a target."""

@@ -1,0 +1,38 @@
+"""Lay ragged histories out as a rectangle and check that they are well formed."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+
+def check_ragged(rows: Tensor, offsets: Tensor, batch: int) -> None:
+    """Raise ValueError unless `offsets` [batch + 1] cut `rows` [E] into `batch` histories.
+
+    Values are not read, since that would wait for the device: offsets must ascend from 0 to E.
+    """
+    if rows.dim() != 1 or rows.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"rows must be [E] int32 or int64, got {tuple(rows.shape)} {rows.dtype}")
+    if offsets.shape != (batch + 1,) or offsets.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"offsets must be [{batch + 1}] int32 or int64 for a query of {batch} histories, "
+            f"got {tuple(offsets.shape)} {offsets.dtype}"
+        )
+
+
+def pad_left(
+    rows: Int[Tensor, " e"], offsets: Int[Tensor, " b+1"]
+) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"], Int[Tensor, " b"]]:
+    """Histories as a rectangle [B, L] that ends with each history's newest behaviour.
+
+    Column c then means the same recency, L - 1 - c, in every history. Returns the rows (0 where padded), the mask of
+    real behaviours, and the padding width of each history: column = position + width.
+    """
+    lengths = offsets.diff()
+    longest = int(lengths.max()) if len(lengths) else 0
+    width = longest - lengths  # [B]
+    column = torch.arange(longest, device=rows.device)
+    real = column >= width.unsqueeze(1)  # [B, L]
+    source = offsets[:-1].unsqueeze(1) + column - width.unsqueeze(1)
+    if len(rows) == 0:
+        return torch.zeros_like(source), real, width
+    return rows[source.clamp(min=0)].long().masked_fill(~real, 0), real, width

@@ -1,0 +1,1 @@
+"""Pool the behaviours of a history by their attention to a target."""

@@ -1,0 +1,128 @@
+"""The search: values by hand, the total order, and a brute-force twin at odd sizes."""
+
+import math
+
+import pytest
+import torch
+from recollect_kernels import behavior_search, gather_rows, quantize_rows
+from recollect_kernels.behavior_search import reference
+from recollect_kernels.behavior_search.ordering import sort_key
+
+SIZES = [
+    pytest.param([1], 1, 8, 1, id="one-behaviour"),
+    pytest.param([0], 3, 8, 20, id="empty-history"),
+    pytest.param([63, 0, 1, 200], 3, 16, 20, id="ragged-with-empty"),
+    pytest.param([1000, 7], 5, 24, 128, id="k-above-a-short-history"),
+]
+
+
+def ragged(lengths: list[int], vocabulary: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = torch.randint(0, vocabulary, (sum(lengths),), generator=generator)
+    return rows, torch.tensor([0, *lengths]).cumsum(0)
+
+
+def brute_force(query, keys, rows, offsets, k, bias):  # type: ignore[no-untyped-def]
+    """Python's own sort over (−score, position); the score is computed as the op defines it."""
+    scores, positions = [], []
+    for b in range(query.shape[0]):
+        history = rows[offsets[b] : offsets[b + 1]]
+        for t in range(query.shape[1]):
+            scored = []
+            for position, row in enumerate(history.tolist()):
+                recency = min(len(history) - 1 - position, len(bias) - 1)
+                scored.append((-(query[b, t] @ keys[row] + bias[recency]).item(), position))
+            best = sorted(scored)[:k] + [(math.inf, -1)] * max(0, k - len(scored))
+            scores.append([-score for score, _ in best])
+            positions.append([position for _, position in best])
+    shape = (*query.shape[:2], k)
+    return torch.tensor(scores).view(shape), torch.tensor(positions).view(shape)
+
+
+@pytest.mark.parametrize(("lengths", "targets", "d", "k"), SIZES)
+def test_equals_brute_force(lengths: list[int], targets: int, d: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    # Small integers make every sum exact, and ties frequent.
+    keys = torch.randint(-2, 3, (50, d), generator=generator).float()
+    query = torch.randint(-2, 3, (len(lengths), targets, d), generator=generator).float()
+    bias = torch.randint(-1, 2, (40,), generator=generator).float()
+    rows, offsets = ragged(lengths, 50, generator)
+    found = behavior_search(query, keys, rows, offsets, k=k, recency_bias=bias)
+    scores, positions = brute_force(query, keys, rows, offsets, k, bias)
+    assert torch.equal(found.scores, scores)
+    assert torch.equal(found.positions, positions)
+
+
+def test_by_hand_with_bias() -> None:
+    keys = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    query = torch.tensor([[[2.0, 1.0]]])
+    rows, offsets = torch.tensor([1, 2, 3, 1]), torch.tensor([0, 4])
+    plain = behavior_search(query, keys, rows, offsets, k=2)
+    assert plain.scores.tolist() == [[[3.0, 2.0]]]
+    assert plain.positions.tolist() == [[[2, 0]]], "positions 0 and 3 tie at 2.0; the lower one wins"
+    # Recency: position 3 is 0, position 2 is 1, and both older ones share the last entry.
+    biased = behavior_search(query, keys, rows, offsets, k=2, recency_bias=torch.tensor([5.0, 0.0, 1.5]))
+    assert biased.scores.tolist() == [[[7.0, 3.5]]]
+    assert biased.positions.tolist() == [[[3, 0]]]
+
+
+def test_nan_loses_to_everything() -> None:
+    keys = torch.tensor([[math.nan], [-math.inf], [1.0]])
+    rows, offsets = torch.tensor([0, 1, 2]), torch.tensor([0, 3])
+    found = behavior_search(torch.ones(1, 1, 1), keys, rows, offsets, k=3)
+    assert found.positions.tolist() == [[[2, 1, 0]]]
+
+
+def test_sort_key_orders_signed_zeros_by_position() -> None:
+    key = sort_key(torch.tensor([-0.0, 0.0, -1e-45, 1e-45, math.inf]))
+    assert key.argsort(descending=True).tolist() == [4, 3, 0, 1, 2]
+
+
+def test_a_history_is_not_searched_beyond_its_end() -> None:
+    keys = torch.tensor([[0.0], [1.0], [9.0]])
+    rows, offsets = torch.tensor([1, 1, 2, 2]), torch.tensor([0, 2, 4])
+    found = behavior_search(torch.ones(2, 1, 1), keys, rows, offsets, k=3)
+    assert found.scores.tolist() == [[[1.0, 1.0, -math.inf]], [[9.0, 9.0, -math.inf]]]
+    assert found.positions.tolist() == [[[0, 1, -1]], [[0, 1, -1]]]
+
+
+def test_tiles_of_targets_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(2)
+    query, keys = torch.randn(2, 9, 8, generator=generator), torch.randn(30, 8, generator=generator)
+    rows, offsets = ragged([40, 25], 30, generator)
+    whole = behavior_search(query, keys, rows, offsets, k=5)
+    monkeypatch.setattr(reference, "_TILE", 2 * 40 * 2)
+    tiled = behavior_search(query, keys, rows, offsets, k=5)
+    assert torch.equal(whole.positions, tiled.positions)
+
+
+def test_int8_rows_stand_within_half_a_step() -> None:
+    table = torch.randn(20, 16, generator=torch.Generator().manual_seed(3))
+    table[4] = 0.0
+    quantized = quantize_rows(table)
+    error = (gather_rows(quantized, torch.arange(20)) - table).abs()
+    assert bool((error <= quantized.scales.unsqueeze(1) / 2 + 1e-7).all())
+    assert quantized.scales[4] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"query": torch.zeros(2, 4)}, r"query must be \[B, T, d\]", id="query-rank"),
+        pytest.param({"keys": torch.zeros(5, 3)}, r"keys must be \[V, 4\]", id="key-width"),
+        pytest.param({"rows": torch.zeros(3)}, r"rows must be \[E\] int32 or int64", id="row-type"),
+        pytest.param({"offsets": torch.tensor([0, 3])}, r"offsets must be \[3\]", id="offset-count"),
+        pytest.param({"k": 0}, "k must be at least 1", id="k"),
+        pytest.param({"recency_bias": torch.zeros(0)}, r"recency_bias must be \[P\]", id="empty-bias"),
+        pytest.param({"backend": "cuda"}, "backend must be", id="backend"),
+    ],
+)
+def test_says_what_does_not_fit(change: dict[str, object], message: str) -> None:
+    arguments: dict[str, object] = {
+        "query": torch.zeros(2, 1, 4),
+        "keys": torch.zeros(5, 4),
+        "rows": torch.tensor([1, 2, 3]),
+        "offsets": torch.tensor([0, 1, 3]),
+        "k": 2,
+    }
+    with pytest.raises(ValueError, match=message):
+        behavior_search(**{**arguments, **change})  # type: ignore[arg-type]
