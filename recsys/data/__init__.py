@@ -1,0 +1,1 @@
+"""Event logs → events → event store → samples."""
