@@ -20,7 +20,7 @@ def check_ragged(rows: Tensor, offsets: Tensor, batch: int) -> None:
 
 
 def pad_left(
-    rows: Int[Tensor, " e"], offsets: Int[Tensor, " b+1"]
+    rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"]
 ) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"], Int[Tensor, " b"]]:
     """Histories as a rectangle [B, L] that ends with each history's newest behaviour.
 

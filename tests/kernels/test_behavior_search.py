@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from recollect_kernels import behavior_search, gather_rows, quantize_rows
 from recollect_kernels.behavior_search import reference
 from recollect_kernels.behavior_search.ordering import sort_key

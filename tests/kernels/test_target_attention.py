@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from recollect_kernels import behavior_search, target_attention
 
 CASES = [

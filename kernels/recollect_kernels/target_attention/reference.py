@@ -61,7 +61,7 @@ def attend_kept(
     return pooled, weights
 
 
-def masked_softmax(scores: Float[Tensor, "*dims n"], mask: Bool[Tensor, "*dims n"]) -> Float[Tensor, "*dims n"]:
+def masked_softmax(scores: Float[Tensor, "*dims n"], mask: Bool[Tensor, "*#dims n"]) -> Float[Tensor, "*dims n"]:
     """Softmax over the last dimension where `mask` holds, 0 elsewhere; a row without any is all 0, and so are its
     gradients."""
     lowest = torch.finfo(scores.dtype).min

@@ -1,0 +1,1 @@
+"""The visual half: encoders, descriptors, composed retrieval, catalogue indexes; knows no server, no version label."""
