@@ -1,0 +1,121 @@
+"""Turn an event store into training and evaluation samples: a target, its negatives, and the history before it as a
+view.
+
+A sample group is one positive event and the negatives drawn for it; they share user, time and history. Histories are
+(begin, end) into the store's flat arrays and never hold an event at or after their target.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.event_store import EventStore
+from recsys.data.negatives import draw_negatives
+from recsys.data.protocols import SPLITS, LeaveLastOut, Split, TimeSplit
+from recsys.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleConfig:
+    """Which events become targets, what they see and what they are compared with."""
+
+    protocol: LeaveLastOut | TimeSplit
+    """Which events are targets of which split."""
+    max_history: int = 200
+    """Longest history of a sample, in events; the most recent ones are kept."""
+    negatives: int = 2
+    """Negative items a positive, drawn by training-period frequency among items that the user never touched."""
+    same_time: Literal["order", "exclude"] = "exclude"
+    """What of the events that carry the target's own timestamp: `exclude` them, as a service that is asked at that
+    moment would; or keep those before the target in the log's `order`, as the published protocols do."""
+    seed: int = 0
+    """Seed of the negatives."""
+
+    def __post_init__(self) -> None:
+        if self.max_history < 1:
+            raise ConfigError(f"max_history must be at least 1 event, got {self.max_history}")
+        if self.negatives < 1:
+            raise ConfigError(f"negatives must be at least 1 an event, got {self.negatives}")
+        if self.same_time not in ("order", "exclude"):
+            raise ConfigError(f"same_time must be 'order' or 'exclude', got {self.same_time!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleSet:
+    """G sample groups of T targets each, in flat arrays."""
+
+    users: npt.NDArray[np.int32]
+    """[G] user index."""
+    begins: npt.NDArray[np.int64]
+    """[G] first event of the history in the store's arrays."""
+    ends: npt.NDArray[np.int64]
+    """[G] one past the history's last event."""
+    times: npt.NDArray[np.int64]
+    """[G] time of the positive event, milliseconds since the Unix epoch."""
+    targets: npt.NDArray[np.int32]
+    """[G, T] item rows: the positive in column 0, then its negatives."""
+    labels: npt.NDArray[np.uint8]
+    """[G, T] 1 for the positive, 0 for a negative."""
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def targets_per_group(self) -> int:
+        """T."""
+        return int(self.targets.shape[1])
+
+    def take(self, index: npt.NDArray[np.int64]) -> "SampleSet":
+        """The groups at `index`, in that order."""
+        return SampleSet(
+            users=self.users[index],
+            begins=self.begins[index],
+            ends=self.ends[index],
+            times=self.times[index],
+            targets=self.targets[index],
+            labels=self.labels[index],
+        )
+
+
+def make_samples(store: EventStore, config: SampleConfig, split: Split) -> SampleSet:
+    """The sample groups of `split`, by user and then by time; the same for the same store, config and split.
+
+    Raises DataError where the protocol leaves no target, with what it asked for.
+    """
+    positives = config.protocol.targets(store, split)
+    if len(positives) == 0:
+        raise DataError(
+            f"no {split} targets in {store.directory}: {config.protocol} matches none of {len(store)} events of "
+            f"{store.n_users} users; use a protocol with lower thresholds or more data"
+        )
+    users = np.searchsorted(store.offsets, positives, side="right") - 1
+    ends = positives if config.same_time == "order" else _first_of_same_time(store, users, positives)
+    begins = np.maximum(store.offsets[users], ends - config.max_history)
+    frequency = np.bincount(store.items[config.protocol.training_events(store)], minlength=store.catalogue.n_items + 1)
+    generator = np.random.default_rng([config.seed, SPLITS.index(split)])
+    negatives = draw_negatives(store, users, frequency, config.negatives, generator)
+    labels = np.zeros((len(positives), 1 + config.negatives), dtype=np.uint8)
+    labels[:, 0] = 1
+    return SampleSet(
+        users=users.astype(np.int32),
+        begins=begins,
+        ends=ends,
+        times=store.times[positives],
+        targets=np.concatenate([store.items[positives][:, None], negatives], axis=1),
+        labels=labels,
+    )
+
+
+def _first_of_same_time(
+    store: EventStore, users: npt.NDArray[np.int64], positives: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """For each event, the first event of its user that carries the same timestamp."""
+    begins = store.offsets[users]
+    first = positives.copy()
+    while True:
+        earlier = (first > begins) & (store.times[np.maximum(first - 1, 0)] == store.times[positives])
+        if not earlier.any():
+            return first
+        first[earlier] -= 1

@@ -1,0 +1,1 @@
+"""The recommender's models: one file each, and what they share."""

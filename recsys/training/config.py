@@ -1,0 +1,129 @@
+"""What a training run does, as one frozen value that is saved beside its result; presets are functions."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.data.event_store import EventType
+from recsys.data.protocols import LeaveLastOut, TimeSplit
+from recsys.data.samples import SampleConfig
+from recsys.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """A training run of DARE."""
+
+    samples: SampleConfig
+    """Targets, histories and negatives."""
+    attention_dim: int = 16
+    """Size of each attention embedding."""
+    representation_dim: int = 16
+    """Size of each representation embedding."""
+    search_k: int = 20
+    """Behaviours kept by the search."""
+    batch_size: int = 2048
+    """Samples (targets, negatives included) a step, over all workers."""
+    epochs: int = 2
+    """Passes over the training targets."""
+    learning_rate: float = 0.01
+    """Adam's step size."""
+    l2: float = 1e-6
+    """Factor of Σw² over the weights that are neither bias nor embedding."""
+    validate_every: int = 150
+    """Steps from one validation, and checkpoint, to the next; the end of training validates as well."""
+    seed: int = 0
+    """Seed of the initialisation and of the order of samples."""
+
+    def __post_init__(self) -> None:
+        for name in ("attention_dim", "representation_dim", "search_k", "epochs", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 2 * (1 + self.samples.negatives):
+            raise ConfigError(
+                f"batch_size must hold at least two positives with their {self.samples.negatives} negatives each, "
+                f"got {self.batch_size}"
+            )
+        if self.learning_rate <= 0 or self.l2 < 0:
+            raise ConfigError(
+                f"learning_rate must be above 0 and l2 at least 0, got {self.learning_rate} and {self.l2}"
+            )
+
+    def to_json(self) -> str:
+        """This configuration as JSON."""
+        return _ADAPTER.dump_json(self, indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "TrainConfig":
+        """The configuration that `to_json` wrote. Raises ConfigError where it does not fit."""
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            raise ConfigError(f"not a training configuration: {error}") from error
+
+
+_ADAPTER = TypeAdapter(TrainConfig)
+
+
+def taobao_dare() -> TrainConfig:
+    """The published recipe on Taobao UserBehavior: clicks only, d = 16 (arXiv 2410.02604, section 4.1)."""
+    return TrainConfig(samples=SampleConfig(protocol=LeaveLastOut(), same_time="order"))
+
+
+def tmall_dare() -> TrainConfig:
+    """The published recipe on the Tmall logs, the same as Taobao's."""
+    return taobao_dare()
+
+
+def online_retail_dare() -> TrainConfig:
+    """The recipe on UCI Online Retail: train before November 2011, validate until the 15th, test on the rest."""
+    protocol = TimeSplit(
+        validation_from_ms=_utc_ms(2011, 11, 1), test_from_ms=_utc_ms(2011, 11, 16), min_events=30, min_history=20
+    )
+    return TrainConfig(samples=SampleConfig(protocol=protocol, same_time="order"), epochs=3)
+
+
+def demo_dare() -> TrainConfig:
+    """A small model of the demo shop, trained in about a minute on two cores."""
+    protocol = LeaveLastOut(min_events=60, train_first=3, train_last=53, train_stride=5)
+    return TrainConfig(samples=SampleConfig(protocol=protocol), epochs=4, validate_every=20)
+
+
+def default_dare() -> TrainConfig:
+    """Any shop: users with at least 30 events, the last one tests, the one before validates."""
+    protocol = LeaveLastOut(min_events=30, train_first=3, train_last=23)
+    return TrainConfig(samples=SampleConfig(protocol=protocol))
+
+
+PRESETS: dict[str, Callable[[], TrainConfig]] = {
+    "default": default_dare,
+    "demo": demo_dare,
+    "online-retail": online_retail_dare,
+    "taobao": taobao_dare,
+    "tmall": tmall_dare,
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The configuration called `name`. Raises ConfigError with the names that exist."""
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]()
+
+
+def event_types_of(preset_name: str) -> tuple[EventType, ...] | None:
+    """The event types that a published recipe keeps of a log; None for all of them."""
+    return (EventType.CLICK,) if preset_name in ("taobao", "tmall") else None
+
+
+def with_overrides(config: TrainConfig, **overrides: object) -> TrainConfig:
+    """`config` with the fields that are not None replaced."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return dataclasses.replace(config, **given)  # type: ignore[arg-type]
+
+
+def _utc_ms(year: int, month: int, day: int) -> int:
+    return int(datetime(year, month, day, tzinfo=UTC).timestamp() * 1000)

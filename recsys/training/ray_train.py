@@ -1,0 +1,84 @@
+"""Run the training loop through Ray Train: the same code on one worker and on many."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recsys.data.event_store import EventStore
+from recsys.errors import DataError, RecsysError
+from recsys.training.config import TrainConfig
+from recsys.training.loop import MODEL_DIRECTORY, Worker, train
+
+RAY_DIRECTORY = "ray"
+"""Ray Train's own state within the run directory."""
+_MISTAKE_FILE = "error.txt"
+"""How a worker tells the caller of a mistake in data or configuration."""
+_WORKER_RESTARTS = 3
+"""How often a lost worker is replaced before the run gives up; the new group goes on from the last checkpoint."""
+
+
+def fit(
+    store: Path,
+    config: TrainConfig,
+    run: Path,
+    *,
+    workers: int = 1,
+    cpus_per_worker: int = 1,
+    prepare: Callable[[], None] | None = None,
+) -> Path:
+    """Train `config` on the event store at `store` with `workers` processes; returns the model directory.
+
+    Ray must be initialised. Raises DataError for data or a configuration that cannot be trained on. On several nodes
+    `store` and `run` must be on storage that all of them see. `run` keeps the checkpoints: calling this again after a
+    kill goes on from the last one. `prepare` runs in each worker first.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    run.mkdir(parents=True, exist_ok=True)
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={
+            "store": str(store.resolve()),
+            "config": config.to_json(),
+            "run": str(run.resolve()),
+            "threads": cpus_per_worker,
+            "prepare": prepare,
+        },
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
+        run_config=RunConfig(
+            name=f"attempt-{os.getpid()}",
+            storage_path=str((run / RAY_DIRECTORY).resolve()),
+            failure_config=FailureConfig(max_failures=_WORKER_RESTARTS),
+        ),
+    )
+    mistake = run / _MISTAKE_FILE
+    mistake.unlink(missing_ok=True)
+    trainer.fit()
+    if mistake.exists():
+        raise DataError(mistake.read_text())
+    return run / MODEL_DIRECTORY
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    import ray.train
+
+    if settings["prepare"] is not None:
+        settings["prepare"]()
+    torch.set_num_threads(settings["threads"])
+    context = ray.train.get_context()
+    run = Path(settings["run"])
+    try:
+        train(
+            EventStore(settings["store"]),
+            TrainConfig.from_json(settings["config"]),
+            run,
+            worker=Worker(rank=context.get_world_rank(), world_size=context.get_world_size()),
+        )
+    except RecsysError as error:
+        # Raised here it would be taken for a lost worker and tried again, to fail the same way.
+        (run / _MISTAKE_FILE).write_text(str(error))
