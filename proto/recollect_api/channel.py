@@ -1,0 +1,85 @@
+"""Open channels to the service: limits, retries, TLS and the token."""
+
+import json
+from dataclasses import dataclass
+
+import grpc  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]
+
+MAX_MESSAGE_BYTES = 16 << 20
+"""Largest message that is sent or received; a thousand explained candidates stay under 1 MiB."""
+
+SERVICE_CONFIG = json.dumps(
+    {
+        "methodConfig": [
+            {
+                "name": [{"service": "recollect_api.v1.Recommender"}, {"service": "recollect_api.v1.Histories"}],
+                "retryPolicy": {
+                    "maxAttempts": 4,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "1s",
+                    "backoffMultiplier": 3,
+                    # Only what says that nothing was done: a replica that closes, a store that cannot be reached.
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ]
+    }
+)
+"""gRPC repeats a call by itself after UNAVAILABLE, never after anything else, and never past the call's deadline."""
+
+OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.enable_retries", 1),
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # A replica that was just killed resets the connection; gRPC's own second of pause would outlast all attempts.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Without a pool of its own, a second channel to the same address would share the first one's connection.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelConfig:
+    """How to reach the service."""
+
+    target: str
+    """`host:port`, or any gRPC target such as `dns:///recollect.internal:50051`."""
+    tls: bool = False
+    """Encrypt; the service's certificate is checked against `root_certificates`."""
+    root_certificates: bytes | None = None
+    """PEM roots to trust; None with `tls` trusts gRPC's own roots."""
+    token: str | None = None
+    """Sent as `authorization: Bearer …` with every call; needs `tls`."""
+
+    def __post_init__(self) -> None:
+        if not self.target:
+            raise ValueError("target is empty; give host:port, such as localhost:50051")
+        if self.root_certificates is not None and not self.tls:
+            raise ValueError("root_certificates without tls would not be used; pass tls=True")
+        if self.token is not None and not self.tls:
+            raise ValueError("a token would travel unencrypted; pass tls=True")
+
+
+def open_channel(config: ChannelConfig) -> grpc.Channel:
+    """A channel for blocking calls."""
+    if config.tls:
+        return grpc.secure_channel(config.target, _credentials(config), options=OPTIONS)
+    return grpc.insecure_channel(config.target, options=OPTIONS)
+
+
+def open_async_channel(config: ChannelConfig) -> grpc.aio.Channel:
+    """A channel for calls that are awaited."""
+    if config.tls:
+        return grpc.aio.secure_channel(config.target, _credentials(config), options=OPTIONS)
+    return grpc.aio.insecure_channel(config.target, options=OPTIONS)
+
+
+def _credentials(config: ChannelConfig) -> grpc.ChannelCredentials:
+    channel = grpc.ssl_channel_credentials(root_certificates=config.root_certificates)
+    if config.token is None:
+        return channel
+    return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(config.token))

@@ -1,0 +1,1 @@
+"""What the client needs for itself; no part of the contract."""

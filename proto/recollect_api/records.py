@@ -1,0 +1,126 @@
+"""What the client takes and returns: plain frozen dataclasses, so that no caller handles protobuf messages."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+
+class EventType(IntEnum):
+    """What a user did; the numbers are those of the wire."""
+
+    UNSPECIFIED = 0
+    CLICK = 1
+    CART = 2
+    FAVORITE = 3
+    PURCHASE = 4
+
+
+class DegradedReason(IntEnum):
+    """Why an answer is worse than it could be; the numbers are those of the wire."""
+
+    UNSPECIFIED = 0
+    HISTORY_UNAVAILABLE = 1
+    """The history store did not answer in time: scored without a history."""
+    HISTORY_EMPTY = 2
+    """The user has no behaviour before the time asked for."""
+    ITEM_UNKNOWN = 3
+    """The model has never seen some of the candidates; their `known` is False."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """One thing that a user did, to be stored."""
+
+    item_id: int
+    time: datetime
+    """When it happened, with a time zone; kept to the millisecond."""
+    type: EventType = EventType.CLICK
+    event_id: str = ""
+    """The producer's name for this event; it tells two equal behaviours in one millisecond apart."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Behaviour:
+    """One thing that a user did, as it is stored."""
+
+    item_id: int
+    time: datetime
+    """UTC."""
+    type: EventType | int
+    """A plain number where the service knows a type that this client does not."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundBehaviour(Behaviour):
+    """A behaviour that a score rests on."""
+
+    weight: float
+    """Its share in the representation of the history, as the model weighs it for this candidate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredItem:
+    """One candidate with its score."""
+
+    item_id: int
+    score: float
+    """Probability of interest, 0 to 1."""
+    known: bool
+    """Whether the model has seen the item."""
+    found: tuple[FoundBehaviour, ...] = ()
+    """The behaviours that the score rests on, highest weight first; empty unless asked to explain."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """The answer to one Score call."""
+
+    items: tuple[ScoredItem, ...]
+    """The candidates in the order asked."""
+    model_name: str
+    model_version: str
+    history_version: int
+    """Grows with every append; 0 where no history was read."""
+    history_length: int
+    """Behaviours that counted."""
+    degraded: tuple[DegradedReason | int, ...]
+    """Why the answer is worse than it could be; empty when nothing was missing."""
+    request_id: str
+
+    def ranked(self) -> tuple[ScoredItem, ...]:
+        """The candidates, best first; equal scores keep the order asked."""
+        return tuple(sorted(self.items, key=lambda item: -item.score))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedEvent:
+    """An event that was not stored."""
+
+    index: int
+    """Its position in the events that were sent."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AppendResult:
+    """What became of the events of one Append call."""
+
+    accepted: int
+    duplicates: int
+    """Events that had been stored before and were left alone."""
+    rejected: tuple[RejectedEvent, ...]
+    history_version: int
+    history_length: int
+    request_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryPage:
+    """One page of a history, newest first."""
+
+    behaviours: tuple[Behaviour, ...]
+    next_page_token: str
+    """Ask for the next page with this; empty on the last page."""
+    history_version: int
+    history_length: int
+    """Behaviours in the whole history."""

@@ -1,0 +1,130 @@
+"""Turn the client's records into protobuf messages and back."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from recollect_api.records import (
+    AppendResult,
+    Behaviour,
+    DegradedReason,
+    Event,
+    EventType,
+    FoundBehaviour,
+    HistoryPage,
+    RejectedEvent,
+    ScoredItem,
+    Scores,
+)
+from recollect_api.v1 import event_pb2, histories_pb2, recommender_pb2
+
+E = TypeVar("E", bound=IntEnum)
+
+
+def score_request(
+    user_id: str, item_ids: Sequence[int], *, as_of: datetime | None, explain: bool, request_id: str
+) -> recommender_pb2.ScoreRequest:
+    """The message of a Score call; ValueError where a value has no form on the wire."""
+    return recommender_pb2.ScoreRequest(
+        user_id=user_id,
+        item_ids=item_ids,
+        as_of=None if as_of is None else _timestamp("as_of", as_of),
+        explain=explain,
+        request_id=request_id,
+    )
+
+
+def scores(request: recommender_pb2.ScoreRequest, response: recommender_pb2.ScoreResponse) -> Scores:
+    """The answer to `request`."""
+    unknown = set(response.unknown_positions)
+    found: list[tuple[FoundBehaviour, ...]] = [
+        tuple(
+            FoundBehaviour(
+                item_id=each.item_id,
+                time=each.time.ToDatetime(UTC),
+                type=_member(EventType, each.type),
+                weight=each.weight,
+            )
+            for each in explanation.behaviours
+        )
+        for explanation in response.explanations
+    ] or [()] * len(request.item_ids)
+    return Scores(
+        items=tuple(
+            ScoredItem(item_id=item_id, score=score, known=position not in unknown, found=behaviours)
+            for position, (item_id, score, behaviours) in enumerate(
+                zip(request.item_ids, response.scores, found, strict=True)
+            )
+        ),
+        model_name=response.model_name,
+        model_version=response.model_version,
+        history_version=response.history_version,
+        history_length=response.history_length,
+        degraded=tuple(_member(DegradedReason, reason) for reason in response.degraded),
+        request_id=response.request_id,
+    )
+
+
+def append_request(user_id: str, events: Sequence[Event], *, request_id: str) -> histories_pb2.AppendRequest:
+    """The message of an Append call; ValueError where a value has no form on the wire."""
+    return histories_pb2.AppendRequest(
+        user_id=user_id,
+        events=[
+            histories_pb2.Event(
+                item_id=event.item_id,
+                time=_timestamp(f"events[{index}].time", event.time),
+                type=event_pb2.EventType.ValueType(int(event.type)),
+                event_id=event.event_id,
+            )
+            for index, event in enumerate(events)
+        ],
+        request_id=request_id,
+    )
+
+
+def append_result(response: histories_pb2.AppendResponse) -> AppendResult:
+    """What became of the events."""
+    return AppendResult(
+        accepted=response.accepted,
+        duplicates=response.duplicates,
+        rejected=tuple(RejectedEvent(index=each.index, reason=each.reason) for each in response.rejected),
+        history_version=response.history_version,
+        history_length=response.history_length,
+        request_id=response.request_id,
+    )
+
+
+def list_request(user_id: str, *, page_size: int, page_token: str) -> histories_pb2.ListRequest:
+    """The message of a List call."""
+    return histories_pb2.ListRequest(user_id=user_id, page_size=page_size, page_token=page_token)
+
+
+def history_page(response: histories_pb2.ListResponse) -> HistoryPage:
+    """One page of a history."""
+    return HistoryPage(
+        behaviours=tuple(
+            Behaviour(item_id=each.item_id, time=each.time.ToDatetime(UTC), type=_member(EventType, each.type))
+            for each in response.behaviours
+        ),
+        next_page_token=response.next_page_token,
+        history_version=response.history_version,
+        history_length=response.history_length,
+    )
+
+
+def _timestamp(field: str, time: datetime) -> Timestamp:
+    if time.utcoffset() is None:
+        raise ValueError(
+            f"{field} must have a time zone, got {time.isoformat()}; use datetime.now(UTC) or add tzinfo=UTC"
+        )
+    stamp = Timestamp()
+    stamp.FromDatetime(time)
+    return stamp
+
+
+def _member(kind: type[E], number: int) -> E | int:
+    # A newer service may know members that this client does not; they must not break an older caller.
+    return kind(number) if number in kind._value2member_map_ else number
