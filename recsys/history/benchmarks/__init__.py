@@ -1,0 +1,1 @@
+"""What an append and a read cost on a real Redis."""
