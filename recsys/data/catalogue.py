@@ -23,8 +23,7 @@ def key_to_id(key: str) -> int:
 
 
 def keys_to_ids(keys: Sequence[str] | pl.Series) -> npt.NDArray[np.int64]:
-    """`key_to_id` of each of the distinct `keys`; DataError names two keys that share an id (one chance in 10⁶ at 4
-    million)."""
+    """`key_to_id` of each of the distinct `keys`; DataError names two that share one: one chance in 10⁶ at 4 M."""
     ids = np.fromiter((key_to_id(key) for key in keys), dtype=np.int64, count=len(keys))
     order = np.argsort(ids, kind="stable")
     same = np.flatnonzero(ids[order][1:] == ids[order][:-1])

@@ -103,8 +103,7 @@ class EventStore:
         return None
 
     def history(self, user: int, *, before_ms: int | None = None, limit: int | None = None) -> slice:
-        """The latest `limit` events of `user` that are strictly earlier than `before_ms`, as a slice of the flat
-        arrays."""
+        """The latest `limit` events of `user` strictly earlier than `before_ms`, as a slice of the flat arrays."""
         begin, end = int(self.offsets[user]), int(self.offsets[user + 1])
         if before_ms is not None:
             end = begin + int(np.searchsorted(self.times[begin:end], before_ms, side="left"))
@@ -121,11 +120,14 @@ def _read_manifest(directory: Path) -> StoreManifest:
         raise StoreError(
             f"no event store at {directory}: {MANIFEST_FILE} is missing; make one with `recollect data import`"
         ) from None
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}: {error}") from error
-    version = raw.get("schema_version")
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"event store {directory} has schema {version}, this release reads {SCHEMA_VERSION}; import the log again"
         )
-    return StoreManifest(**raw)
+    try:
+        return StoreManifest(**raw)
+    except TypeError as error:
+        raise StoreError(f"{path} is not an event store's manifest ({error}); import the log again") from error

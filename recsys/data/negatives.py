@@ -31,19 +31,21 @@ def draw_negatives(
     cumulative /= cumulative[-1]  # ends at exactly 1, so that no draw falls behind the last row
     drawn = np.searchsorted(cumulative, generator.random((len(users), count)), side="right").astype(np.int32)
     n_rows = len(frequency)
-    for first in range(0, store.n_users, _USERS_AT_ONCE):
-        last = min(first + _USERS_AT_ONCE, store.n_users)
-        part = slice(*np.searchsorted(users, [first, last]))
-        if part.start == part.stop:
-            continue
-        touched = _touched_pairs(store, first, last, n_rows)
+    distinct, first_group = np.unique(users, return_index=True)
+    bounds = np.append(first_group, len(users))
+    for first in range(0, len(distinct), _USERS_AT_ONCE):
+        some = distinct[first : first + _USERS_AT_ONCE]
+        part = slice(bounds[first], bounds[first + len(some)])
+        touched = _touched_pairs(store, some, n_rows)
         keys = users[part, None] * n_rows  # [g, 1]
         block = drawn[part]
+        again = _among(keys + block, touched)
         for _ in range(_MOST_ROUNDS):
-            again = np.isin(keys + block, touched)
             if not again.any():
                 break
-            block[again] = np.searchsorted(cumulative, generator.random(int(again.sum())), side="right")
+            redrawn = np.searchsorted(cumulative, generator.random(int(again.sum())), side="right")
+            block[again] = redrawn
+            again[again] = _among(np.broadcast_to(keys, again.shape)[again] + redrawn, touched)
         else:
             user = int(users[part][np.flatnonzero(again.any(axis=1))[0]])
             raise DataError(
@@ -53,8 +55,19 @@ def draw_negatives(
     return drawn
 
 
-def _touched_pairs(store: EventStore, first: int, last: int, n_rows: int) -> npt.NDArray[np.int64]:
-    """Unique `user * n_rows + item row` of the users first … last - 1."""
-    begin, end = store.offsets[first], store.offsets[last]
-    owners = np.repeat(np.arange(first, last), np.diff(store.offsets[first : last + 1]))
-    return np.unique(owners * n_rows + store.items[begin:end])
+def _touched_pairs(store: EventStore, users: npt.NDArray[np.int64], n_rows: int) -> npt.NDArray[np.int64]:
+    """Ascending `user * n_rows + item row` of all events of `users`."""
+    begins, ends = store.offsets[users], store.offsets[users + 1]
+    lengths = ends - begins
+    at = np.arange(lengths.sum()) + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
+    pairs: npt.NDArray[np.int64] = np.repeat(users, lengths) * n_rows + store.items[at]
+    pairs.sort()
+    return pairs
+
+
+def _among(values: npt.NDArray[np.int64], ascending: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of `values` (any shape) are in `ascending`."""
+    if len(ascending) == 0:
+        return np.zeros(values.shape, dtype=bool)
+    at = np.searchsorted(ascending, values)
+    return np.asarray(ascending[np.minimum(at, len(ascending) - 1)] == values)
