@@ -1,0 +1,1 @@
+"""The runtime: command line, settings, gateway, Serve application and artifact versions."""

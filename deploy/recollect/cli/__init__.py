@@ -1,0 +1,27 @@
+"""The command line: one file a command; heavy packages are imported when a command runs, not when help is shown."""
+
+import typer
+
+from recollect.cli.data import data_app
+from recollect.cli.demo import demo
+from recollect.cli.evaluate import evaluate
+from recollect.cli.history import history_app
+from recollect.cli.score import score
+from recollect.cli.serve import serve
+from recollect.cli.train import train
+
+app = typer.Typer(
+    name="recollect",
+    help="Recommend from a user's whole past. Start with `recollect demo`; every command explains itself with --help.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.add_typer(data_app, name="data")
+app.command()(train)
+app.command()(evaluate)
+app.add_typer(history_app, name="history")
+app.command()(serve)
+app.command()(score)

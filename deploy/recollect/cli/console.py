@@ -1,0 +1,78 @@
+"""How every command talks to a person: one console, one kind of table, one kind of error."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from recollect.errors import RecollectError
+from recsys.errors import RecsysError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+out = Console()
+"""Results: what a pipe should carry."""
+err = Console(stderr=True)
+"""Progress and complaints: what a pipe should not carry."""
+
+
+def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an error that a person can mend into one line on stderr and exit status 1; anything else is a bug and
+    keeps its trace."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (RecsysError, RecollectError, ValidationError) as error:
+            err.print(f"[bold red]error:[/] {escape(_one_line(error))}", highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+    return str(error)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display on stderr that leaves its last state on the screen."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err) as bar:
+        yield bar
+
+
+def show_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
+) -> None:
+    """Print `rows` under `columns`; the columns named in `right` are aligned right, as numbers are read."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    out.print(table)
+
+
+def show_json(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print `rows` as JSON lines."""
+    for row in rows:
+        out.print(json.dumps(row), highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,128 @@
+"""`recollect score`: ask a running gateway for the scores of some items."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recollect.cli.console import explains_errors, out, show_json, show_table
+from recollect.errors import RecollectError
+
+if TYPE_CHECKING:
+    from recollect_api import FoundBehaviour, ScoredItem, Scores
+
+SHOWN_BEHAVIOURS = 3
+"""Behaviours that the table shows of one explanation; --json has them all."""
+
+
+@explains_errors
+def score(
+    user: Annotated[str, typer.Argument(help="The user whose history counts.", metavar="USER")],
+    items: Annotated[str, typer.Option(help="The candidates: ids with commas between them.", metavar="ID,ID,…")],
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="TIME", help="Only behaviours before this count: ISO 8601, UTC if it has no zone."
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also show the behaviours that each score rests on.")
+    ] = False,
+    target: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the gateway listens; as configured if left out.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="How long to wait for the answer, seconds.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+) -> None:
+    """Score items for a user, best first, through a gateway that runs (see `recollect serve`).
+
+    Examples:
+
+    `recollect score user-7 --items 101,102,103`
+
+    `recollect score user-7 --items 101,102 --as-of 2024-01-31T12:00 --explain --json`
+    """
+    from recollect.gateway.address import client_address
+    from recollect.settings import Settings
+    from recollect_api import ClientError, RecollectClient
+
+    ids, before = _ids(items), _time(as_of)
+    if target is None:
+        settings = Settings.load()
+        target = client_address(settings.host, settings.port)
+    with RecollectClient(target, timeout_s=timeout, connections=1) as client:
+        try:
+            scores = client.score(user, ids, as_of=before, explain=explain)
+        except ClientError as error:
+            raise RecollectError(str(error)) from error
+    if as_json:
+        show_json([_row(item, scores) for item in scores.ranked()])
+    else:
+        _show(user, scores, explain=explain)
+
+
+def _ids(items: str) -> list[int]:
+    try:
+        return [int(part) for part in items.split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"expected whole numbers with commas between them, got {items!r}") from None
+
+
+def _time(as_of: str | None) -> datetime | None:
+    if as_of is None:
+        return None
+    try:
+        time = datetime.fromisoformat(as_of)
+    except ValueError:
+        raise typer.BadParameter(f"expected a time such as 2024-01-31T12:00, got {as_of!r}") from None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
+def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "item_id": item.item_id,
+        "score": item.score,
+        "known": item.known,
+        "model": f"{scores.model_name}/{scores.model_version}",
+        "history_length": scores.history_length,
+        "degraded": [_name(reason) for reason in scores.degraded],
+    }
+    if item.found:
+        row["found"] = [
+            {
+                "item_id": found.item_id,
+                "time": found.time.isoformat(),
+                "type": _name(found.type).lower(),
+                "weight": found.weight,
+            }
+            for found in item.found
+        ]
+    return row
+
+
+def _show(user: str, scores: "Scores", *, explain: bool) -> None:
+    columns = ["item", "score", "known", *(["because of"] if explain else [])]
+    rows = [
+        [item.item_id, f"{item.score:.4f}", "yes" if item.known else "no", *([_because(item)] if explain else [])]
+        for item in scores.ranked()
+    ]
+    title = f"{user}: {scores.history_length} behaviours, model {scores.model_name}/{scores.model_version}"
+    show_table(title, columns, rows, right=["item", "score"])
+    if scores.degraded:
+        reasons = ", ".join(_name(reason).lower().replace("_", " ") for reason in scores.degraded)
+        out.print(f"degraded: {reasons}", style="yellow", highlight=False)
+
+
+def _because(item: "ScoredItem") -> str:
+    shown = [_behaviour(found) for found in item.found[:SHOWN_BEHAVIOURS]]
+    hidden = len(item.found) - len(shown)
+    return "\n".join([*shown, *([f"and {hidden} more"] if hidden else [])]) or "nothing"
+
+
+def _behaviour(found: "FoundBehaviour") -> str:
+    return f"{found.weight:.3f}  {_name(found.type).lower()} of {found.item_id}, {found.time:%Y-%m-%d %H:%M}"
+
+
+def _name(member: Any) -> str:
+    # A newer gateway may send a number that this client has no name for.
+    return str(getattr(member, "name", member))

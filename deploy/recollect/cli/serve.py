@@ -1,0 +1,110 @@
+"""`recollect serve`: answer Score, Append and List over gRPC until it is told to stop."""
+
+import signal
+import threading
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from recollect.cli.console import err, explains_errors, out
+
+if TYPE_CHECKING:
+    from recollect.serve_app import RunningGateway
+    from recollect.settings import Settings
+
+
+@explains_errors
+def serve(
+    model: Annotated[
+        str, typer.Option(help="Which model answers: NAME@LABEL, NAME/VERSION or a model directory.", metavar="MODEL")
+    ] = "dare@stable",
+    redis: Annotated[
+        str | None, typer.Option("--redis", metavar="URL", help="Redis to use, as redis://HOST:6379/0 or unix://PATH.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Processes that answer; they share the port.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
+    ] = None,
+) -> None:
+    """Serve a model over gRPC until Ctrl-C or SIGTERM; calls in flight are answered first.
+
+    Without `--redis` and `--ray-address`, a private Redis (in `var/redis`) and a private Ray node are started for the
+    time of the command. Each option is also a setting: `RECOLLECT_PORT=0`, or `port = 0` in the file that
+    `RECOLLECT_CONFIG` names.
+
+    Examples:
+
+    `recollect serve`
+
+    `recollect serve --model dare@canary --redis redis://cache:6379/0 --host 0.0.0.0 --replicas 4`
+    """
+    from recollect import serve_app
+    from recollect.embedded.ray import ray_cluster
+    from recollect.embedded.redis import history_redis
+    from recollect.settings import Settings
+
+    settings = Settings.load(redis_url=redis, host=host, port=port, replicas=replicas, ray_address=ray_address)
+    serve_app.check(settings, model)
+    stop = _StopSignals()
+    try:
+        with err.status("starting Redis") as status, history_redis(settings, own=True) as redis_url:
+            status.update("starting Ray")
+            with ray_cluster(settings, show_logs=True):
+                # Ray has put a handler of its own in place.
+                stop.listen()
+                status.update(f"starting {settings.replicas} gateways with {model}")
+                with serve_app.run(settings, model, redis_url=redis_url) as gateway:
+                    status.stop()
+                    _show_ready(gateway, settings)
+                    stop.wait()
+                    status.update("answering the calls in flight")
+                    status.start()
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    err.print("stopped")
+
+
+class _StopSignals:
+    """Turns Ctrl-C and SIGTERM into an orderly end; further ones change nothing."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._waiting = False
+
+    def listen(self) -> None:
+        """Handle both signals from now on."""
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def wait(self) -> None:
+        """Return when a signal has come."""
+        self._waiting = True
+        self._stopped.wait()
+
+    def _handle(self, _number: int, _frame: object) -> None:
+        first = not self._stopped.is_set()
+        self._stopped.set()
+        # While still starting there is nothing to drain: leave through the `with` blocks at once.
+        if first and not self._waiting:
+            raise KeyboardInterrupt
+
+
+def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
+    from rich.panel import Panel
+
+    from recollect.gateway.server import SERVICES
+
+    count = "1 replica" if settings.replicas == 1 else f"{settings.replicas} replicas"
+    histories = "Redis as configured" if settings.redis_url else f"private Redis in {settings.var / 'redis'}"
+    lines = [
+        f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
+        f"model         {gateway.model}",
+        f"services      {', '.join(SERVICES)}",
+        f"histories     {histories}",
+        "",
+        f"try           recollect score USER --items 1,2,3 --target {gateway.address}",
+        "stop          Ctrl-C",
+    ]
+    out.print(Panel("\n".join(lines), title="recollect is ready", expand=False), highlight=False)

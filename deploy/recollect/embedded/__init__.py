@@ -1,0 +1,1 @@
+"""The servers that `recollect` starts for itself where none is configured."""

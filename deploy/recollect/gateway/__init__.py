@@ -1,0 +1,1 @@
+"""The gRPC front: checks requests, reads histories, ranks off the event loop, answers with scores or with a status."""

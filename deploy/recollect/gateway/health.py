@@ -1,0 +1,35 @@
+"""Answer grpc.health.v1: whether the server as a whole, and each service, takes calls."""
+
+from collections.abc import Sequence
+
+import grpc.aio  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1.health import aio  # type: ignore[import-untyped]
+
+OVERALL = ""
+"""The name under which grpc.health.v1 means the server as a whole."""
+
+
+class Health:
+    """NOT_SERVING until `serving` is called and again once `draining` is."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._names = (OVERALL, *services)
+        self._servicer = aio.HealthServicer()
+
+    async def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the health service with `server`, in the state of a server that starts."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def serving(self) -> None:
+        """Say that calls are taken."""
+        await self._set(health_pb2.HealthCheckResponse.SERVING)
+
+    async def draining(self) -> None:
+        """Say that no new calls should come; there is no way back."""
+        await self._servicer.enter_graceful_shutdown()
+
+    async def _set(self, status: int) -> None:
+        for name in self._names:
+            await self._servicer.set(name, status)

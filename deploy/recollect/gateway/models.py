@@ -1,0 +1,95 @@
+"""Hold the model that answers: one reference, so that every reply is computed with, and labelled by, one version."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from recsys.models.dare import TableDtype
+    from recsys.ranking import Ranking
+
+
+class Ranker(Protocol):
+    """What the gateway needs of a model; `recsys.ranking.Ranker` is one. Called from several threads at once."""
+
+    def rank(
+        self,
+        history_item_ids: npt.NDArray[np.int64],
+        candidate_item_ids: npt.NDArray[np.int64],
+        *,
+        explain: bool = False,
+    ) -> "Ranking":
+        """Score candidates [T] by a history [L], oldest first."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServedModel:
+    """A loaded model and the label of its replies."""
+
+    name: str
+    version: str
+    ranker: Ranker
+
+    @property
+    def reference(self) -> str:
+        """`name/version`: the one form that never comes to mean another model."""
+        return f"{self.name}/{self.version}"
+
+
+class ModelSource(Protocol):
+    """Where models come from. Pickled into every replica."""
+
+    def pin(self, reference: str) -> str:
+        """The form of `reference` that means the same model from now on; ArtifactError where there is none."""
+        ...
+
+    def load(self, reference: str) -> ServedModel:
+        """Load the model that `reference` names; blocking."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactModels:
+    """Models from an artifact store, their files checked against their hashes."""
+
+    root: Path
+    """Directory of the store."""
+    dtype: "TableDtype" = "float32"
+    """Type of the serving tables."""
+
+    def pin(self, reference: str) -> str:
+        """`dare@stable` becomes `dare/<version>`, a directory its whole path. Checks the hashes."""
+        from recollect.artifacts import ArtifactStore
+
+        artifact = ArtifactStore(self.root).resolve(reference)
+        if artifact.directory == self.root / artifact.name / artifact.version:
+            return f"{artifact.name}/{artifact.version}"
+        return str(artifact.directory.resolve())
+
+    def load(self, reference: str) -> ServedModel:
+        """Check the hashes, then load."""
+        from recollect.artifacts import ArtifactStore
+        from recsys.ranking import Ranker as TrainedRanker
+
+        artifact = ArtifactStore(self.root).resolve(reference)
+        ranker = TrainedRanker.load(artifact.directory, dtype=self.dtype)
+        return ServedModel(name=artifact.name, version=artifact.version, ranker=ranker)
+
+
+class ModelSlot:
+    """The model that answers now.
+
+    A call takes `current` once and keeps it: a swap in between changes nothing for that call.
+    """
+
+    def __init__(self, model: ServedModel) -> None:
+        self.current = model
+
+    def swap(self, model: ServedModel) -> ServedModel:
+        """Let `model` answer from now on; returns the one that answered before."""
+        before, self.current = self.current, model
+        return before

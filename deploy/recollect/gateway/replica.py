@@ -1,0 +1,86 @@
+"""One gateway as a Ray Serve replica: Serve starts, watches and drains it, its own gRPC server does the answering."""
+
+import asyncio
+import contextlib
+import logging
+
+from recollect.gateway.desired import DesiredModel
+from recollect.gateway.models import ModelSlot, ModelSource, ServedModel
+from recollect.gateway.server import Gateway, GatewayConfig
+from recollect.gateway.workers import use_one_torch_thread
+from recsys.history.store import HistoryConfig, HistoryStore
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 10.0
+"""How long a replica that is to go waits for its calls in flight."""
+
+
+class GatewayReplica:
+    """What Serve runs. Serve calls `check_health`, `reconfigure` and, before the process ends, `__del__`."""
+
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self,
+        *,
+        config: GatewayConfig,
+        redis_url: str,
+        redis_timeout_s: float,
+        models: ModelSource,
+        desired: DesiredModel,
+    ) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        use_one_torch_thread()
+        self._models = models
+        self._desired = desired
+        self._loading = asyncio.Lock()
+        self._following: asyncio.Task[None] | None = None
+        histories = HistoryConfig(cap=config.history_limit, timeout_s=redis_timeout_s)
+        self._histories = HistoryStore(redis_url, config=histories)
+        self._reference = await asyncio.to_thread(self._wanted)
+        self._slot = ModelSlot(await self._load(self._reference))
+        # Only now, with a model: a replica that listens gets its share of the connections.
+        self._gateway = Gateway(config, slot=self._slot, histories=self._histories)
+        await self._gateway.start()
+
+    async def reconfigure(self, config: dict[str, str]) -> str:
+        """Load the model that `config["model"]` names beside the present one, then let it answer; returns its label."""
+        return await self._become(config["model"])
+
+    async def check_health(self) -> None:
+        """Called by Serve every few seconds; follows a swap whose broadcast this replica was too young to get."""
+        wanted = await asyncio.to_thread(self._wanted)
+        busy = self._loading.locked() or (self._following is not None and not self._following.done())
+        if wanted != self._reference and not busy:
+            self._following = asyncio.create_task(self._follow(wanted))
+
+    async def __del__(self) -> None:
+        """Drain: Serve awaits this before it ends the process."""
+        if self._following is not None:
+            self._following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._following
+        await self._gateway.stop(DRAIN_S)
+        await self._histories.close()
+
+    async def _follow(self, reference: str) -> None:
+        try:
+            await self._become(reference)
+        except Exception:
+            # The present model keeps answering, labelled as what it is; the next health check tries again.
+            log.exception("cannot load %s, %s keeps answering", reference, self._reference)
+
+    async def _become(self, reference: str) -> str:
+        async with self._loading:
+            if reference != self._reference:
+                self._slot.swap(await self._load(reference))
+                self._reference = reference
+            return self._slot.current.reference
+
+    async def _load(self, reference: str) -> ServedModel:
+        return await asyncio.to_thread(self._models.load, reference)
+
+    def _wanted(self) -> str:
+        reference = self._desired.get()
+        if reference is None:
+            raise RuntimeError(f"no model is set for the application {self._desired.application!r}")
+        return reference

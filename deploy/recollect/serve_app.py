@@ -1,0 +1,212 @@
+"""Run the gateway on Ray Serve: replicas that share one port, heal, drain, and swap models without a failed call."""
+
+import logging
+import os
+import re
+import socket
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from recollect.errors import ArtifactError, SetupError
+from recollect.gateway.address import address_of, client_address
+from recollect.gateway.desired import DesiredModel
+from recollect.gateway.models import ArtifactModels, ModelSource
+from recollect.gateway.replica import DRAIN_S, GatewayReplica
+from recollect.gateway.server import GatewayConfig
+from recollect.settings import Settings
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+APPLICATION = "recollect"
+"""Name of the Serve application; one cluster can run several gateways under different names."""
+SWAP_TIMEOUT_S = 120.0
+"""How long the replicas may take to load a model."""
+HEALTH_CHECK_PERIOD_S = 2.0
+HEALTH_CHECK_TIMEOUT_S = 10.0
+START_ATTEMPTS = 3
+"""How often Serve builds a replica that fails before it gives up."""
+
+
+def run(
+    settings: Settings,
+    model: str,
+    *,
+    redis_url: str,
+    models: ModelSource | None = None,
+    application: str = APPLICATION,
+) -> "RunningGateway":
+    """Start `settings.replicas` gateways that answer with `model`, and return once they do.
+
+    `model` is a reference such as `dare@stable`, `dare/<version>` or a model directory. Ray must be connected (see
+    `recollect.embedded.ray.ray_cluster`). ArtifactError names a model that cannot be served; SetupError a port that is
+    taken and a replica that does not start.
+    """
+    from ray import serve
+
+    source = models or artifact_models(settings)
+    reference = source.pin(model)
+    reservation = reserve_port(settings.host, settings.port)
+    port: int = reservation.getsockname()[1]
+    desired = DesiredModel(application=application)
+    config = GatewayConfig(
+        host=settings.host,
+        port=port,
+        history_limit=settings.history_limit,
+        max_candidates=settings.max_candidates,
+        ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
+    )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    configured = serve.deployment(
+        name="Gateway",
+        num_replicas=settings.replicas,
+        # Reserved cores would keep a small machine from starting its second replica.
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=DRAIN_S + 5,
+        graceful_shutdown_wait_loop_s=0.2,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        health_check_timeout_s=HEALTH_CHECK_TIMEOUT_S,
+        max_constructor_retry_count=START_ATTEMPTS,
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+    deployment = configured(GatewayReplica)
+    try:
+        desired.set(reference)
+        serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
+        handle = serve.run(
+            deployment.bind(
+                config=config,
+                redis_url=redis_url,
+                redis_timeout_s=settings.redis_timeout_s,
+                models=source,
+                desired=desired,
+            ),
+            name=application,
+            route_prefix=None,
+        )
+    except RuntimeError as error:
+        reason = _reason(application) or str(error)
+        serve.delete(application)
+        desired.forget()
+        reservation.close()
+        raise SetupError(f"the gateway does not start: {reason}") from error
+    return RunningGateway(handle, config, source, desired, reservation)
+
+
+def check(settings: Settings, model: str, *, models: ModelSource | None = None) -> None:
+    """Raise what `run` would raise for a missing model or a taken port, before Redis and Ray are started in vain."""
+    (models or artifact_models(settings)).pin(model)
+    reserve_port(settings.host, settings.port).close()
+
+
+def artifact_models(settings: Settings) -> ArtifactModels:
+    """The published models of this deployment; the whole path, since replicas have another working directory."""
+    return ArtifactModels(root=settings.var.resolve() / "models")
+
+
+class RunningGateway:
+    """Gateways that answer. Shut down with `shutdown`, or use it in a `with` block."""
+
+    def __init__(
+        self,
+        handle: "DeploymentHandle[GatewayReplica]",
+        config: GatewayConfig,
+        models: ModelSource,
+        desired: DesiredModel,
+        reservation: socket.socket,
+    ) -> None:
+        self._handle = handle
+        self._config = config
+        self._models = models
+        self._desired = desired
+        self._reservation = reservation
+
+    @property
+    def port(self) -> int:
+        """The port that all replicas share."""
+        return self._config.port
+
+    @property
+    def address(self) -> str:
+        """`host:port` for a client on this machine."""
+        return client_address(self._config.host, self._config.port)
+
+    @property
+    def model(self) -> str:
+        """Reference of the model that should answer."""
+        return self._desired.get() or ""
+
+    def swap(self, model: str) -> str:
+        """Let `model` answer on every replica, without a failed call; returns its label, `name/version`.
+
+        Each replica loads it beside the present one and then replaces one reference. ArtifactError where it is missing
+        or one replica cannot load it: then every replica goes back to the model before.
+        """
+        reference, before = self._models.pin(model), self.model
+        self._desired.set(reference)
+        try:
+            labels = self._broadcast(reference)
+        except Exception as error:
+            self._desired.set(before)
+            self._broadcast(before)
+            cause = getattr(error, "cause", None) or error
+            raise ArtifactError(f"cannot load {reference}, {before} answers as before: {cause}") from error
+        return labels[0]
+
+    def shutdown(self) -> None:
+        """Answer what is in flight, then end every replica and free the port."""
+        from ray import serve
+
+        # Only our application: a cluster that was joined may run others.
+        serve.delete(self._desired.application)
+        self._desired.forget()
+        self._reservation.close()
+
+    def _broadcast(self, reference: str) -> list[str]:
+        labels: list[str] = self._handle.broadcast("reconfigure", {"model": reference}).results(
+            timeout_s=SWAP_TIMEOUT_S
+        )
+        return labels
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A socket that holds `port` of `host` (0: a free one) for replicas to share, and takes no connection itself.
+
+    SetupError where another program listens there: sharing a port is open to every program of this user, so a second
+    gateway on it would not fail but take half of the first one's callers.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            # As a server does it: connections of a program that has ended do not count, one that listens does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        held = socket.socket(family)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind((host, port))
+    except OSError as error:
+        raise SetupError(
+            f"cannot listen on {address_of(host, port)} ({error.strerror or error}); choose another --port, "
+            "or 0 for a free one"
+        ) from error
+    return held
+
+
+def _reason(application: str) -> str:
+    """The last line of what Serve says of a deployment that failed."""
+    from ray import serve
+
+    status = serve.status().applications.get(application)
+    messages = [] if status is None else [each.message for each in status.deployments.values()]
+    lines = [line.strip() for message in messages for line in message.splitlines()]
+    # The trace's last line is the exception: `package.Error: what happened`.
+    errors = [line for line in lines if re.match(r"^[\w.]+(Error|Exception|Unavailable): ", line)]
+    return errors[-1] if errors else ""

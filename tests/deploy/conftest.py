@@ -1,0 +1,203 @@
+"""Gateways over a ranker whose answers are known in advance, a real Redis, and one real Ray cluster for all tests."""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from recollect.errors import ArtifactError
+from recollect.gateway.models import ModelSlot, ServedModel
+from recollect.gateway.server import Gateway, GatewayConfig
+from recollect_api import RecollectClient
+from recsys.history.store import HistoryConfig, HistoryStore
+from recsys.ranking import Ranking
+
+T = TypeVar("T")
+
+FAILING_ITEM = 100_001
+"""Ranking it raises an error whose text must never reach a caller."""
+WAITING_ITEM = 100_002
+"""Ranking it waits until the file `release` appears."""
+PID_ITEM = 100_003
+"""Its score is the id of the process that ranked it."""
+FIRST_UNKNOWN_ITEM = 200_000
+SECRET = "the text that nobody may see"
+DEADLINE_S = 30.0
+"""How long a test waits for something that should happen."""
+
+
+@dataclass
+class CountingRanker:
+    """Scores `scale · (1 + occurrences of the candidate in the history) / (1 + length of the history)`."""
+
+    scale: float
+    directory: Path
+    ranked: list[int] = field(default_factory=list)
+
+    def rank(self, history_item_ids, candidate_item_ids, *, explain=False):
+        history, candidates = np.asarray(history_item_ids), np.asarray(candidate_item_ids)
+        self.ranked += candidates.tolist()
+        if FAILING_ITEM in candidates:
+            raise RuntimeError(SECRET)
+        if WAITING_ITEM in candidates:
+            (self.directory / f"waiting.{os.getpid()}").touch()
+            deadline = time.monotonic() + DEADLINE_S
+            while not (self.directory / "release").exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
+        found = candidates[:, None] == history[None, :]  # [T, L]
+        scores = self.scale * (1 + found.sum(1)) / (1 + len(history))
+        scores[candidates == PID_ITEM] = os.getpid()
+        # Weights rise with the position and the order is that of the history: sorting is left to the gateway.
+        positions = np.where(found, np.arange(len(history)), -1)
+        return Ranking(
+            scores=scores.astype(np.float32),
+            known=candidates < FIRST_UNKNOWN_ITEM,
+            found_positions=positions if explain else None,
+            found_weights=np.where(found, positions + 1, 0).astype(np.float32) if explain else None,
+        )
+
+
+@dataclass(frozen=True)
+class CountingModels:
+    """`counting/<n>` is a CountingRanker of scale n; `counting/broken` exists and cannot be loaded."""
+
+    directory: Path
+
+    def pin(self, reference):
+        if not reference.startswith("counting/"):
+            raise ArtifactError(f"no model {reference}")
+        return reference
+
+    def load(self, reference):
+        version = reference.removeprefix("counting/")
+        if version == "broken":
+            raise ArtifactError("this version is torn")
+        return ServedModel(
+            name="counting", version=version, ranker=CountingRanker(scale=float(version), directory=self.directory)
+        )
+
+
+class LocalGateway:
+    """A gateway of this process, its event loop in a thread."""
+
+    def __init__(self, redis_url: str, directory: Path, config: GatewayConfig, **options: Any) -> None:
+        self.directory = directory
+        self.ranker = CountingRanker(scale=1.0, directory=directory)
+        self.slot = ModelSlot(ServedModel(name="counting", version="1", ranker=self.ranker))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._stopped = False
+        self.port = self.run(self._start(redis_url, config, options))
+        self.address = f"127.0.0.1:{self.port}"
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(DEADLINE_S)
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _start(self, redis_url, config, options):
+        self.store = HistoryStore(redis_url, config=HistoryConfig(timeout_s=2.0))
+        self.gateway = Gateway(config, slot=self.slot, histories=self.store, **options)
+        return await self.gateway.start()
+
+    def release(self) -> None:
+        (self.directory / "release").touch()
+
+    def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self.release()
+            self.run(self.gateway.stop(DEADLINE_S))
+            self.run(self.store.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(DEADLINE_S)
+            self._loop.close()
+
+
+def _eventually(condition: Callable[[], T]) -> T:
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"did not happen within {DEADLINE_S} s"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture(scope="session")
+def eventually():
+    """Wait for a condition; fails when it does not come true in time."""
+    return _eventually
+
+
+@pytest.fixture(scope="session")
+def history_redis_url(redis_server: Any) -> str:
+    return str(redis_server.url)
+
+
+@pytest.fixture
+def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[..., LocalGateway]]:
+    """Start a gateway: `start_gateway(redis_url=…, token=…, max_candidates=…)`."""
+    with ExitStack() as stack:
+
+        def start(*, redis_url: str | None = None, token=None, credentials=None, **config: Any) -> LocalGateway:
+            started = LocalGateway(
+                redis_url or history_redis_url,
+                tmp_path,
+                GatewayConfig(**config),
+                token=token,
+                credentials=credentials,
+            )
+            stack.callback(started.stop)
+            return started
+
+        yield start
+
+
+@pytest.fixture
+def gateway(start_gateway: Callable[..., LocalGateway]) -> LocalGateway:
+    return start_gateway()
+
+
+@pytest.fixture
+def client(gateway: LocalGateway) -> Iterator[RecollectClient]:
+    with RecollectClient(gateway.address, timeout_s=DEADLINE_S) as client:
+        yield client
+
+
+@pytest.fixture
+def user(request: pytest.FixtureRequest) -> str:
+    """A user of the test's own: all tests share one Redis."""
+    return request.node.nodeid[-200:]
+
+
+@pytest.fixture(scope="session")
+def ray_node() -> Iterator[None]:
+    """One private Ray node for all tests that need one."""
+    from recollect.embedded.ray import ray_cluster
+    from recollect.settings import Settings
+
+    with ray_cluster(Settings()):
+        with warnings.catch_warnings():
+            # Ray Serve's own models use what pydantic has deprecated; importing it says so once.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ray import cloudpickle, serve  # noqa: F401
+
+        # Workers cannot import this file: it travels with what refers to it.
+        cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        yield
+
+
+@pytest.fixture(scope="session")
+def counting_models() -> Callable[[Path], CountingModels]:
+    return CountingModels

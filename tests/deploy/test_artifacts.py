@@ -1,0 +1,113 @@
+"""Artifact versions: whole or absent, checked before use, labelled atomically."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from recollect.artifacts import ArtifactStore
+from recollect.errors import ArtifactError
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    moments = iter(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in range(60))
+    return ArtifactStore(tmp_path / "models", clock=lambda: next(moments))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Callable[[str], Path]:
+    def write(content: str) -> Path:
+        directory = tmp_path / f"source-{content}"
+        directory.mkdir(exist_ok=True)
+        (directory / "weights").write_text(content)
+        (directory / "config.json").write_text("{}")
+        return directory
+
+    return write
+
+
+def test_versions_are_published_labelled_and_resolved(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    first, second = store.publish("dare", model("a")), store.publish("dare", model("b"), parents={"store": "x"})
+    assert store.versions("dare") == [first.version, second.version]
+    store.set_label("dare", "stable", first.version)
+    assert store.resolve("dare@stable") == first
+    store.set_label("dare", "stable", second.version)
+    assert store.resolve("dare@stable") == second
+    assert store.resolve(f"dare/{first.version}") == first
+    assert (first.directory / "weights").read_text() == "a"
+
+
+def test_equal_content_keeps_its_version(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    assert store.publish("dare", model("a")) == store.publish("dare", model("a"))
+
+
+def test_a_plain_directory_is_its_own_artifact(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    artifact = store.resolve(str(model("a")))
+    assert (artifact.name, artifact.version) == ("source-a", "unversioned")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(lambda d: (d / "weights").write_text("x"), "weights is altered", id="altered"),
+        pytest.param(lambda d: (d / "weights").unlink(), "weights is missing", id="missing"),
+        pytest.param(lambda d: (d / "manifest.json").write_text("{"), "cannot be read", id="torn-manifest"),
+        pytest.param(lambda d: (d / "manifest.json").write_text("{}"), "manifest schema None", id="other-schema"),
+    ],
+)
+def test_damage_is_found_before_use(
+    store: ArtifactStore, model: Callable[[str], Path], damage: Callable[[Path], object], message: str
+) -> None:
+    artifact = store.publish("dare", model("a"))
+    store.set_label("dare", "stable", artifact.version)
+    damage(artifact.directory)
+    with pytest.raises(ArtifactError, match=message):
+        store.resolve("dare@stable")
+
+
+def test_a_publication_that_was_cut_off_is_no_version(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    artifact = store.publish("dare", model("a"))
+    partial = artifact.directory.parent / ".20260101T000000-deadbeef.partial"
+    partial.mkdir()
+    (partial / "manifest.json").write_text("{}")
+    assert store.versions("dare") == [artifact.version]
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        pytest.param("dare@canary", "there is dare@stable; train one", id="label"),
+        pytest.param("twin@stable", "there is no label of 'twin'", id="name"),
+        pytest.param("dare/nothing", "no version 'nothing' of 'dare' in .* versions there: 2026", id="version"),
+        pytest.param("../../nowhere", "neither name@label, name/version nor a directory", id="outside"),
+        pytest.param("nothing", "neither name@label", id="word"),
+    ],
+)
+def test_what_does_not_exist_is_told_with_what_does(
+    store: ArtifactStore, model: Callable[[str], Path], reference: str, message: str
+) -> None:
+    store.set_label("dare", "stable", store.publish("dare", model("a")).version)
+    with pytest.raises(ArtifactError, match=message):
+        store.resolve(reference)
+
+
+def test_names_cannot_leave_the_store(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    with pytest.raises(ArtifactError, match="artifact name must be"):
+        store.publish("../dare", model("a"))
+    store.publish("dare", model("a"))
+    with pytest.raises(ArtifactError, match="label must be"):
+        store.set_label("dare", "../stable", "x")
+
+
+def test_a_label_points_at_nothing_unknown(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    store.publish("dare", model("a"))
+    with pytest.raises(ArtifactError, match="no version 'x'"):
+        store.set_label("dare", "stable", "x")
+
+
+def test_an_empty_directory_is_no_artifact(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="holds no files"):
+        store.publish("dare", tmp_path / "empty")

@@ -1,0 +1,57 @@
+"""What reaches a person: text as it is, and one line for an error that can be mended."""
+
+import pytest
+import typer
+
+from recollect.cli import console
+from recsys.errors import DataError
+
+
+def test_brackets_are_text_and_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_table("[t]", ["name"], [["[bold]item[/]"], ["a[1]"]])
+    printed = capsys.readouterr().out
+    assert "[t]" in printed
+    assert "[bold]item[/]" in printed
+    assert "a[1]" in printed
+
+
+def test_an_error_that_can_be_mended_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    @console.explains_errors
+    def command() -> None:
+        raise DataError("column [/x] is missing; name it")
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "error: column [/x] is missing; name it\n"
+
+
+def test_a_bug_keeps_its_trace() -> None:
+    @console.explains_errors
+    def command() -> None:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        command()
+
+
+def test_a_wrong_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from recollect.settings import Settings
+
+    monkeypatch.setenv("RECOLLECT_PORT", "70000")
+    with pytest.raises(typer.Exit):
+        console.explains_errors(Settings.load)()
+    assert "error: port: Input should be less than or equal to 65535, got '70000'" in capsys.readouterr().err
+
+
+def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recollect.settings import Settings
+
+    (tmp_path / "recollect.toml").write_text('port = 1\nreplicas = 1\nhost = "file"\n')
+    monkeypatch.setenv("RECOLLECT_CONFIG", str(tmp_path / "recollect.toml"))
+    monkeypatch.setenv("RECOLLECT_PORT", "2")
+    monkeypatch.setenv("RECOLLECT_REPLICAS", "2")
+    settings = Settings.load(port=3, replicas=None)
+    assert (settings.port, settings.replicas, settings.host) == (3, 2, "file")

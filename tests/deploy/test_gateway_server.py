@@ -1,0 +1,162 @@
+"""The server around the services: health, reflection, incidents, deadlines, limits, tokens, draining."""
+
+import logging
+import subprocess
+import threading
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from recollect.errors import SetupError
+from recollect.gateway.server import SERVICES
+from recollect_api import DeadlineExceeded, PermissionRefused, RecollectClient, ServerFault, Unavailable
+from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+FAILING_ITEM, WAITING_ITEM = 100_001, 100_002
+SECRET = "the text that nobody may see"
+
+
+def health_of(channel, service):
+    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status
+
+
+def test_the_server_and_each_service_report_serving(gateway):
+    with grpc.insecure_channel(gateway.address) as channel:
+        assert {name: health_of(channel, name) for name in ("", *SERVICES)} == dict.fromkeys(("", *SERVICES), SERVING)
+        with pytest.raises(grpc.RpcError) as unknown:
+            health_of(channel, "nobody")
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_names_the_services_and_gives_their_contract(gateway):
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="recollect_api.v1.Recommender"),
+    ]
+    with grpc.insecure_channel(gateway.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        listing, file = stub.ServerReflectionInfo(iter(requests), timeout=30)
+    assert {each.name for each in listing.list_services_response.service} >= {*SERVICES, "grpc.health.v1.Health"}
+    descriptor = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
+    assert [method.name for method in descriptor.service[0].method] == ["Score"]
+
+
+def test_an_unforeseen_error_reaches_the_log_whole_and_the_caller_as_an_incident(client, user, caplog):
+    with caplog.at_level(logging.ERROR), pytest.raises(ServerFault) as failure:
+        client.score(user, [FAILING_ITEM], request_id="call-9")
+    error = failure.value
+    assert error.code is grpc.StatusCode.INTERNAL
+    assert error.reason == "INTERNAL_ERROR"
+    assert SECRET not in str(error)
+    assert SECRET not in str(error.__cause__.trailing_metadata())
+    assert "Traceback" not in str(error)
+    assert error.incident
+    assert error.incident in caplog.text
+    assert "call-9" in caplog.text
+    assert SECRET in caplog.text
+
+
+def test_a_message_that_is_no_protobuf_leaks_nothing(gateway):
+    with grpc.insecure_channel(gateway.address) as channel:
+        call = channel.unary_unary("/recollect_api.v1.Recommender/Score")
+        with pytest.raises(grpc.RpcError) as refused:
+            call(b"\xff\xff\xff", timeout=30)
+    assert "Traceback" not in refused.value.details()
+    assert ".py" not in refused.value.details()
+
+
+def test_work_whose_caller_has_gone_is_not_begun(start_gateway, eventually, user):
+    gateway = start_gateway(ranking_threads=1)
+    with RecollectClient(gateway.address, timeout_s=30) as client:
+        first = threading.Thread(target=client.score, args=(user, [WAITING_ITEM]))
+        first.start()
+        eventually(lambda: any(gateway.directory.glob("waiting.*")))
+        with pytest.raises(DeadlineExceeded):
+            client.score(user, [1], timeout_s=0.3)
+        gateway.release()
+        first.join(30)
+        client.score(user, [2])
+    assert gateway.ranker.ranked == [WAITING_ITEM, 2]
+
+
+def test_calls_past_the_limit_are_refused_and_not_queued(start_gateway, eventually, user):
+    gateway = start_gateway(max_calls=1)
+    with RecollectClient(gateway.address, timeout_s=30) as client:
+        first = threading.Thread(target=client.score, args=(user, [WAITING_ITEM]))
+        first.start()
+        eventually(lambda: any(gateway.directory.glob("waiting.*")))
+        with pytest.raises(Unavailable) as refused:
+            client.score(user, [1])
+        gateway.release()
+        first.join(30)
+    assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_request_past_the_size_limit_is_refused(start_gateway):
+    with RecollectClient(start_gateway(max_request_bytes=10_000).address, timeout_s=30) as client:
+        with pytest.raises(Unavailable) as refused:
+            client.score("x" * 20_000, [1])
+        assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_draining_answers_what_is_in_flight_and_takes_nothing_new(gateway, eventually, user):
+    with grpc.insecure_channel(gateway.address) as channel, grpc.insecure_channel(gateway.address) as watching:
+        watch = health_pb2_grpc.HealthStub(watching).Watch(health_pb2.HealthCheckRequest(service=""), timeout=30)
+        states = [next(watch).status]
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        inside = stub.Score.future(recommender_pb2.ScoreRequest(user_id=user, item_ids=[WAITING_ITEM]), timeout=30)
+        eventually(lambda: any(gateway.directory.glob("waiting.*")))
+        stopping = gateway.begin(gateway.gateway.stop(30))
+        states.append(next(watch).status)
+        watch.cancel()
+
+        def refused():
+            with grpc.insecure_channel(gateway.address, options=[("grpc.use_local_subchannel_pool", 1)]) as late:
+                try:
+                    recommender_pb2_grpc.RecommenderStub(late).Score(
+                        recommender_pb2.ScoreRequest(user_id=user, item_ids=[1]), timeout=1
+                    )
+                except grpc.RpcError as error:
+                    return error.code() is grpc.StatusCode.UNAVAILABLE
+            return False
+
+        eventually(refused)
+        assert not stopping.done()
+        gateway.release()
+        assert list(inside.result(timeout=30).scores) == [1.0]
+        stopping.result(30)
+    assert states == [SERVING, NOT_SERVING]
+
+
+def test_gateways_share_a_port_and_another_machines_address_is_refused(start_gateway):
+    first = start_gateway()
+    assert start_gateway(port=first.port).port == first.port
+    with pytest.raises(SetupError, match=r"cannot listen on 203\.0\.113\.1:1"):
+        start_gateway(host="203.0.113.1", port=1)
+
+
+def test_tls_and_token_keep_others_out(start_gateway, tmp_path, user):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run([*make.split(), *names], check=True, capture_output=True)
+    roots = certificate.read_bytes()
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), roots)])
+    gateway = start_gateway(credentials=credentials, token="right", host="localhost")
+    target = f"localhost:{gateway.port}"
+    with RecollectClient(target, tls=True, root_certificates=roots, token="right", timeout_s=30) as client:
+        assert client.score(user, [1]).items[0].score == 1.0
+    for token in ("wrong", None):
+        with RecollectClient(target, tls=True, root_certificates=roots, token=token, timeout_s=30) as client:
+            with pytest.raises(PermissionRefused) as refused:
+                client.score("", [])
+            assert refused.value.reason == "TOKEN_REFUSED"
+    with grpc.secure_channel(target, grpc.ssl_channel_credentials(roots)) as channel:
+        assert health_of(channel, "") == SERVING
+    with RecollectClient(target, timeout_s=5) as unencrypted, pytest.raises(Unavailable):
+        unencrypted.score(user, [1])

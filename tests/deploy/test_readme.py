@@ -1,0 +1,67 @@
+"""The README tells the truth: its commands exist, its Python runs, its links lead somewhere."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> Iterator[list[str]]:
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    asked = {words[1] for words in commands() if words[0] == "make"}
+    assert {"demo", "test"} <= asked <= targets
+
+
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, id=" ".join(words)[:60]) for words in commands() if "recollect" in words[:2]],
+)
+def test_commands_and_their_options_exist(words: list[str]) -> None:
+    from recollect.cli import app
+
+    words = words[words.index("recollect") + 1 :]
+    path = [words[0], *([words[1]] if words[0] in ("data", "history") else [])]
+    shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0, shown.output
+    for option in (word.split("=")[0] for word in words if word.startswith("--")):
+        assert option in shown.output
+
+
+def test_client_example_runs(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = blocks("python")
+    assert "localhost:50051" in example
+    exec(compile(example.replace("localhost:50051", gateway.address), "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert re.search(r"\b101\b.*\d\.\d+", printed), printed
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if not target.startswith("http"):
+            assert (ROOT / target).exists(), target
+
+
+def test_map_of_the_house_names_what_is_there() -> None:
+    listed = re.findall(r"^(\w[\w/.]*)/? {2,}\S", blocks("text")[0], flags=re.MULTILINE)
+    assert listed, "the map is a text block"
+    for name in listed:
+        assert (ROOT / name).exists(), name
