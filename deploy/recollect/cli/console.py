@@ -72,6 +72,14 @@ def show_table(
     out.print(table)
 
 
+def show_metrics(title: str, split: str, metrics: Mapping[str, float]) -> None:
+    """Print what a model reached on a split, as `recsys.training.metrics.Metrics.as_dict` gives it."""
+    figures = ("AUC", "GAUC", "logloss")
+    row = [split, *(f"{metrics[name.lower()]:.4f}" for name in figures)]
+    counts = [f"{metrics['n_samples']:,}", f"{metrics['n_users']:,}"]
+    show_table(title, ["split", *figures, "samples", "users"], [row + counts], right=[*figures, "samples", "users"])
+
+
 def show_json(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print `rows` as JSON lines."""
     for row in rows:

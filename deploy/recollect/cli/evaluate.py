@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from recollect.cli.console import explains_errors, out, progress, show_json, show_table
+from recollect.cli.console import explains_errors, out, progress, show_json, show_metrics
 
 
 @explains_errors
@@ -60,19 +60,5 @@ def evaluate(
     if as_json:
         show_json([result])
         return
-    show_table(
-        f"{artifact.name}/{artifact.version} on {events.directory}",
-        ["split", "AUC", "GAUC", "logloss", "samples", "users"],
-        [
-            [
-                split,
-                f"{metrics.auc:.4f}",
-                f"{metrics.gauc:.4f}",
-                f"{metrics.logloss:.4f}",
-                f"{metrics.n_samples:,}",
-                f"{metrics.n_users:,}",
-            ]
-        ],
-        right=["AUC", "GAUC", "logloss", "samples", "users"],
-    )
+    show_metrics(f"{artifact.name}/{artifact.version} on {events.directory}", split, metrics.as_dict())
     out.print(f"Saved to {path}.", highlight=False)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from recollect.cli.console import err, explains_errors, out, progress, show_json, show_table
+from recollect.cli.console import err, explains_errors, out, progress, show_json, show_metrics
 
 STORE = "store"
 """The value of --data that means: this is an event store already."""
@@ -90,20 +90,7 @@ def train(
             [{"model": artifact.name, "version": artifact.version, "path": str(artifact.directory), **metrics["test"]}]
         )
         return
-    test = metrics["test"]
-    show_table(
-        f"{artifact.name}/{artifact.version}",
-        ["split", "AUC", "GAUC", "logloss", "samples", "users"],
-        [
-            [
-                "test",
-                *(f"{test[name]:.4f}" for name in ("auc", "gauc", "logloss")),
-                f"{test['n_samples']:,}",
-                f"{test['n_users']:,}",
-            ]
-        ],
-        right=["AUC", "GAUC", "logloss", "samples", "users"],
-    )
+    show_metrics(f"{artifact.name}/{artifact.version}", "test", metrics["test"])
     out.print(f"Kept in {artifact.directory}" + (f", labelled {label}." if label else "."), highlight=False)
 
 
