@@ -16,7 +16,7 @@ from recollect.errors import SetupError
 from recollect.settings import Settings
 from recsys.data.event_store import EventStore
 from recsys.training.config import TrainConfig
-from recsys.training.loop import LOG_FILE, MODEL_DIRECTORY
+from recsys.training.loop import LOG_FILE, MODEL_DIRECTORY, claim
 
 MODEL_NAME = "dare"
 """Name of the recommender among the artifacts."""
@@ -57,9 +57,10 @@ def train_and_publish(
 
     `fresh` forgets what the run directory holds. Raises SetupError for more workers than the cluster has processors.
     """
-    EventStore(store)  # a mistake in the path should not wait for Ray to start
     if fresh:
         shutil.rmtree(run, ignore_errors=True)
+    # Mistakes in the paths or options should not wait for Ray to start.
+    claim(run, config, EventStore(store))
     if not (run / MODEL_DIRECTORY).exists():
         with ray_cluster(settings), _followed(run / LOG_FILE, on_step):
             from recsys.training.ray_train import fit
@@ -104,13 +105,13 @@ def _followed(log: Path, on_step: OnStep | None) -> Iterator[None]:
 
 
 def _follow(log: Path, on_step: OnStep, done: threading.Event) -> None:
-    read = 0
+    read, inode = 0, None
     while True:
         last_look = done.is_set()
         if log.exists():
-            if log.stat().st_size < read:  # a resumed run dropped what came after its checkpoint
-                read = 0
             with log.open() as file:
+                if os.fstat(file.fileno()).st_ino != inode:  # a resumed run rewrote it up to its checkpoint
+                    read, inode = 0, os.fstat(file.fileno()).st_ino
                 file.seek(read)
                 for line in iter(file.readline, ""):
                     if not line.endswith(os.linesep):

@@ -46,7 +46,8 @@ def save_checkpoint(
     """Write the checkpoint of `progress.step` and remove the ones before it."""
     final = run / f"step-{progress.step:08d}"
     partial = run / f"{final.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
+    for cut_off in run.glob("step-*.partial"):
+        shutil.rmtree(cut_off)
     partial.mkdir(parents=True)
     save_file(_contiguous(model.state_dict()), partial / MODEL_FILE)
     save_file(_contiguous(_optimizer_tensors(model, optimizer)), partial / OPTIMIZER_FILE)
@@ -78,6 +79,12 @@ def load_checkpoint(
         return progress, load_file(newest / BEST_FILE)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise StoreError(f"checkpoint {newest} cannot be read ({error}); remove it to start over") from error
+
+
+def remove_checkpoints(run: Path) -> None:
+    """Remove what a finished run needs no more."""
+    for path in run.glob("step-*"):
+        shutil.rmtree(path)
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ killed.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.models.batch import collate
 from recsys.models.dare import Dare, DareConfig
 from recsys.models.directory import CONFIG_FILE, save_model
-from recsys.training.checkpoint import Progress, load_checkpoint, save_checkpoint, snapshot
+from recsys.training.checkpoint import Progress, load_checkpoint, remove_checkpoints, save_checkpoint, snapshot
 from recsys.training.config import TrainConfig
 from recsys.training.evaluation import evaluate
 from recsys.training.lock import RunLock
@@ -59,15 +60,13 @@ def train(
     train on.
     """
     finished = run / MODEL_DIRECTORY
+    claim(run, config, store)
     if (finished / CONFIG_FILE).exists():
-        _claim(run, config, store)
         return finished
     if worker.rank != 0:
         _run_steps(store, config, run, worker, on_step)
         return finished
-    run.mkdir(parents=True, exist_ok=True)
     with RunLock(run):
-        _claim(run, config, store)
         model, progress, best = _run_steps(store, config, run, worker, on_step)
         model.load_state_dict(best)
         test = evaluate(
@@ -77,6 +76,7 @@ def train(
         partial = run / f"{MODEL_DIRECTORY}.partial"
         _save(partial, model, store, config, progress, test.as_dict())
         partial.rename(finished)
+        remove_checkpoints(run)
     return finished
 
 
@@ -112,16 +112,18 @@ def _run_steps(
         if epoch != order_epoch:
             order, order_epoch = np.random.default_rng([config.seed, epoch]).permutation(len(samples)), epoch
         index = order[position * groups : (position + 1) * groups]
+        if len(index) < worker.world_size:  # every worker needs a share of the last batch
+            index = np.resize(index, worker.world_size)
         batch = collate(store, samples.take(index[worker.rank :: worker.world_size]))
         everyone = len(index) * samples.targets_per_group
         loss = train_step(model, optimizer, batch, l2=config.l2, samples_of_all_workers=everyone)
         progress.step += 1
-        last = progress.step == total
+        validates = progress.step % config.validate_every == 0 or progress.step == total
         if worker.rank == 0:
-            if progress.step % LOG_EVERY == 0 or last:
+            if progress.step % LOG_EVERY == 0 or validates:
                 _stop_at_nonfinite(loss, progress.step, config)
                 _log(run, {"step": progress.step, "of": total, "epoch": epoch, "loss": round(loss.item(), 5)})
-            if progress.step % config.validate_every == 0 or last:
+            if validates:
                 measured = evaluate(model.serving(), store, validation, batch_size=config.batch_size)
                 progress.validations.append({"step": progress.step, **measured.as_dict()})
                 if measured.auc > progress.best_auc:
@@ -156,12 +158,14 @@ def new_model(store: EventStore, config: TrainConfig) -> Dare:
         )
 
 
-def _claim(run: Path, config: TrainConfig, store: EventStore) -> None:
-    """Mark a new run directory as this configuration's, or make sure that it is."""
+def claim(run: Path, config: TrainConfig, store: EventStore) -> None:
+    """Mark a new run directory as this configuration's and data's, or make sure that it is; ConfigError where not."""
+    run.mkdir(parents=True, exist_ok=True)
     path = run / CONFIG_FILE
     mine = {"training": json.loads(config.to_json()), "data": _data(store)}
     if not path.exists():
-        partial = path.with_suffix(".partial")
+        # Workers of one group come here at the same time, with the same words.
+        partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(json.dumps(mine, indent=2) + "\n")
         partial.replace(path)
         return

@@ -1,7 +1,6 @@
 """Run the training loop through Ray Train: the same code on one worker and on many."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,12 @@ def fit(
     *,
     workers: int = 1,
     cpus_per_worker: int = 1,
-    prepare: Callable[[], None] | None = None,
 ) -> Path:
     """Train `config` on the event store at `store` with `workers` processes; returns the model directory.
 
     Ray must be initialised. Raises DataError for data or a configuration that cannot be trained on. On several nodes
     `store` and `run` must be on storage that all of them see. `run` keeps the checkpoints: calling this again after a
-    kill goes on from the last one. `prepare` runs in each worker first.
+    kill goes on from the last one.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -46,7 +44,6 @@ def fit(
             "config": config.to_json(),
             "run": str(run.resolve()),
             "threads": cpus_per_worker,
-            "prepare": prepare,
         },
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
@@ -67,8 +64,6 @@ def fit(
 def _worker(settings: dict[str, Any]) -> None:
     import ray.train
 
-    if settings["prepare"] is not None:
-        settings["prepare"]()
     torch.set_num_threads(settings["threads"])
     context = ray.train.get_context()
     run = Path(settings["run"])

@@ -100,11 +100,24 @@ def test_a_model_is_not_measured_on_another_catalogue(
     assert "another catalogue than dare@stable was trained on" in result.stderr
 
 
+def test_a_run_directory_is_not_shared_by_two_configurations(
+    run: Callable[..., Result], store: Path, ray_node: None
+) -> None:
+    rows(run("train", store, *OPTIONS, "--run", "r", "--json"))
+    result = run("train", store, *OPTIONS, "--run", "r", "--seed", "5")
+    assert result.exit_code == 1
+    assert "was started with another training (seed differ)" in result.stderr
+    (again,) = rows(run("train", store, *OPTIONS, "--run", "r", "--seed", "5", "--fresh", "--json"))
+    assert again["model"] == "dare"
+
+
 @pytest.mark.slow
 def test_a_killed_command_goes_on_when_it_is_run_again(store: Path, tmp_path: Path) -> None:
     def command(var: str) -> tuple[list[str], dict[str, str]]:
         environment = {**os.environ, "RECOLLECT_VAR": str(tmp_path / var)}
-        return [*RECOLLECT, "train", str(store), *OPTIONS, "--epochs", "40", "--run", "r", "--json"], environment
+        # Many small steps: a checkpoint every 150 of them, and time to kill between the first and the last.
+        long = ("--epochs", "16", "--batch-size", "60", "--run", "r", "--json")
+        return [*RECOLLECT, "train", str(store), *OPTIONS, *long], environment
 
     words, environment = command("killed")
     killed = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

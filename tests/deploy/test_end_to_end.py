@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from recollect.artifacts import Artifact, ArtifactStore
-from recollect.errors import SetupError
 from recollect.pipeline import run_directory, train_and_publish
 from recollect.serve_app import RunningGateway, run
 from recollect.settings import Settings
@@ -20,12 +18,11 @@ from recsys.data.event_store import EventStore
 from recsys.data.protocols import LeaveLastOut
 from recsys.data.samples import SampleConfig
 from recsys.data.shop import ShopConfig, build_shop
-from recsys.errors import DataError
 from recsys.history import HistoryStore
 from recsys.models.batch import Batch
 from recsys.models.dare import Dare
 from recsys.models.directory import load_model
-from recsys.training.config import TrainConfig, with_overrides
+from recsys.training.config import TrainConfig
 
 CONFIG = TrainConfig(
     samples=SampleConfig(
@@ -173,31 +170,3 @@ def test_a_published_model_is_found_again(world: World) -> None:
     )
     assert again == world.artifact, "neither trained nor published twice"
     assert ArtifactStore(world.settings.var / "models").labels("dare") == {"stable": world.artifact.version}
-
-
-@pytest.mark.slow
-def test_two_workers_take_the_steps_of_one(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
-    from recsys.training.ray_train import fit
-
-    one = load_model(fit(shop.directory, CONFIG, tmp_path / "one"))
-    two = load_model(fit(shop.directory, CONFIG, tmp_path / "two", workers=2))
-    # BatchNorm normalises each share, so the runs differ a little; both must have learned the same.
-    assert two.metrics["test"]["n_samples"] == one.metrics["test"]["n_samples"]
-    assert two.metrics["test"]["auc"] == pytest.approx(one.metrics["test"]["auc"], abs=0.08)
-    assert [entry["step"] for entry in two.metrics["validation"]] == [
-        entry["step"] for entry in one.metrics["validation"]
-    ]
-
-
-def test_a_mistake_in_the_data_is_told_and_not_retried(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
-    from recsys.training.ray_train import fit
-
-    protocol = LeaveLastOut(min_events=100_000)
-    config = with_overrides(CONFIG, samples=SampleConfig(protocol=protocol))
-    with pytest.raises(DataError, match=r"no train targets in .* use a protocol with lower thresholds"):
-        fit(shop.directory, config, tmp_path / "run")
-
-
-def test_more_workers_than_processors_are_refused(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"--workers 1000 needs 1000 processors, the Ray cluster has"):
-        train_and_publish(Settings(var=tmp_path), shop.directory, CONFIG, tmp_path / "run", workers=1000)

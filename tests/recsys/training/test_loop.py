@@ -81,7 +81,7 @@ def test_a_process_killed_at_any_moment_resumes(shop_store: EventStore, tmp_path
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=environment)
     deadline = time.monotonic() + 60
-    while not list(run.glob("step-*[0-9]")) and time.monotonic() < deadline:
+    while not list(run.glob("step-*[0-9]")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() in (-signal.SIGKILL, 0)
@@ -90,6 +90,7 @@ def test_a_process_killed_at_any_moment_resumes(shop_store: EventStore, tmp_path
 
 def test_a_finished_run_is_not_trained_again(shop_store: EventStore, tmp_path: Path) -> None:
     train(shop_store, CONFIG, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("step-*")), "a finished run keeps no checkpoint"
     steps: list[int] = []
     train(shop_store, CONFIG, tmp_path / "run", on_step=lambda step, _total: steps.append(step))
     assert steps == []
