@@ -6,15 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from recsys.data.event_store import EventType
-from recsys.data.sources.canonical import (
-    SourceFormat,
-    canonical,
-    event_type_expression,
-    filled,
-    key_reasons,
-    time_reasons,
-)
-from recsys.data.sources.files import EXTRA_COLUMN, head_lines, require_text, scan_rows, shown
+from recsys.data.sources.canonical import SourceFormat, filled
+from recsys.data.sources.files import head_lines, require_text, scan_rows, shown
+from recsys.data.sources.integer_log import integer_log
 from recsys.errors import SourceError
 
 _NAMES = ("user", "item", "category", "behaviour", "time")
@@ -44,28 +38,17 @@ def open_taobao(path: Path, options: TaobaoOptions) -> pl.LazyFrame:  # noqa: AR
             "`--format online-retail` or `--format columns`"
         )
     frame = scan_rows(path, _NAMES, delimiter=",", quote=None, header=False)
-    user, raw_item, raw_category = filled("user"), filled("item"), filled("category")
-    item, category = raw_item.cast(pl.Int64, strict=False), raw_category.cast(pl.Int64, strict=False)
-    # Seconds beyond what milliseconds can hold would wrap around: they are checked before they are multiplied.
+    # Seconds beyond what milliseconds can hold would wrap around: they are cut before they are multiplied.
     seconds = filled("time").cast(pl.Int64, strict=False)
-    time_ms = seconds.clip(-(10**15), 10**15) * 1000
-    event_type = event_type_expression(pl.col("behaviour").str.strip_chars(), _BEHAVIOURS)
-    return canonical(
+    return integer_log(
         frame,
-        user=user,
-        item=item,
-        category=category,
-        time_ms=time_ms,
-        event_type=event_type,
-        reasons=[
-            ("empty line", pl.all_horizontal(pl.col(*_NAMES).is_null())),
-            ("wrong number of columns", pl.col(EXTRA_COLUMN).is_not_null() | pl.col("time").is_null()),
-            ("missing user", user.is_null()),
-            *key_reasons("item", raw_item, item, integers=True, required=True),
-            *key_reasons("category", raw_category, category, integers=True, required=False),
-            *time_reasons(time_ms),
-            ("unknown event type", event_type.is_null()),
-        ],
+        _NAMES,
+        user="user",
+        item="item",
+        category="category",
+        time_ms=seconds.clip(-(10**15), 10**15) * 1000,
+        behaviour="behaviour",
+        meaning=_BEHAVIOURS,
     )
 
 

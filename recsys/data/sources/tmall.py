@@ -6,15 +6,9 @@ from pathlib import Path
 import polars as pl
 
 from recsys.data.event_store import EventType
-from recsys.data.sources.canonical import (
-    SourceFormat,
-    canonical,
-    event_type_expression,
-    filled,
-    key_reasons,
-    time_reasons,
-)
-from recsys.data.sources.files import EXTRA_COLUMN, header_of, require_columns, require_text, scan_rows
+from recsys.data.sources.canonical import SourceFormat, filled
+from recsys.data.sources.files import header_of, require_columns, require_text, scan_rows
+from recsys.data.sources.integer_log import integer_log
 from recsys.errors import ConfigError
 
 _ACTIONS = {"0": EventType.CLICK, "1": EventType.CART, "2": EventType.PURCHASE, "3": EventType.FAVORITE}
@@ -40,28 +34,18 @@ def open_tmall(path: Path, options: TmallOptions) -> pl.LazyFrame:
     names = header_of(path, _EXPECTED, delimiter=",", quote=None)
     require_columns(path, _EXPECTED, names, _WANTED, "for other columns use `--format columns`")
     frame = scan_rows(path, names, delimiter=",", quote=None, header=True)
-    user, raw_item, raw_category = filled("user_id"), filled("item_id"), filled("cat_id")
-    item, category = raw_item.cast(pl.Int64, strict=False), raw_category.cast(pl.Int64, strict=False)
     date = filled("time_stamp")
     day = (pl.lit(str(options.year)) + date.str.zfill(4)).str.to_date("%Y%m%d", strict=False)
     time_ms = pl.when(date.str.len_bytes().is_between(3, 4)).then(day.cast(pl.Datetime("ms")).cast(pl.Int64))
-    event_type = event_type_expression(pl.col("action_type").str.strip_chars(), _ACTIONS)
-    return canonical(
+    return integer_log(
         frame,
-        user=user,
-        item=item,
-        category=category,
+        names,
+        user="user_id",
+        item="item_id",
+        category="cat_id",
         time_ms=time_ms,
-        event_type=event_type,
-        reasons=[
-            ("empty line", pl.all_horizontal(pl.col(names).is_null())),
-            ("wrong number of columns", pl.col(EXTRA_COLUMN).is_not_null() | pl.col(names[-1]).is_null()),
-            ("missing user", user.is_null()),
-            *key_reasons("item", raw_item, item, integers=True, required=True),
-            *key_reasons("category", raw_category, category, integers=True, required=False),
-            *time_reasons(time_ms),
-            ("unknown event type", event_type.is_null()),
-        ],
+        behaviour="action_type",
+        meaning=_ACTIONS,
     )
 
 
