@@ -19,6 +19,17 @@ def check_ragged(rows: Tensor, offsets: Tensor, batch: int) -> None:
         )
 
 
+def subset(
+    rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], which: Int[Tensor, " s"]
+) -> tuple[Int[Tensor, " f"], Int[Tensor, " s_and_one"]]:
+    """Rows and offsets of the histories `which`, in that order."""
+    lengths = offsets.diff()[which]
+    ends = lengths.cumsum(0)
+    source = torch.arange(int(lengths.sum()), device=rows.device)
+    source = source + torch.repeat_interleave(offsets[:-1][which] - (ends - lengths), lengths)
+    return rows[source], torch.cat([ends.new_zeros(1), ends])
+
+
 def pad_left(
     rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"]
 ) -> tuple[Int[Tensor, "b l"], Bool[Tensor, "b l"], Int[Tensor, " b"]]:

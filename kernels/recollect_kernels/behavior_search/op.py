@@ -7,7 +7,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from recollect_kernels.backend import Backend, check_backend
-from recollect_kernels.behavior_search import reference
+from recollect_kernels.behavior_search import cpu, reference
 from recollect_kernels.ragged import check_ragged
 from recollect_kernels.tables import Table
 
@@ -39,13 +39,17 @@ def behavior_search(
     Nothing is differentiated: `target_attention` scores the kept behaviours again with gradients. Stage 1 of arXiv
     2410.02604.
 
-    Raises ValueError for shapes that do not fit.
+    Raises ValueError for shapes that do not fit, and for a backend that cannot run where the tensors are.
     """
     check_backend(backend)
     check_search(query, keys, rows, offsets, recency_bias)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    return SearchResult(*reference.search(query, keys, rows, offsets, k, recency_bias))
+    on_cpu = query.device.type == "cpu"
+    if backend == "cpu" and not on_cpu:
+        raise ValueError(f"backend 'cpu' needs tensors on the CPU, got a query on {query.device}; use 'auto'")
+    implementation = cpu if on_cpu and backend != "reference" else reference
+    return SearchResult(*implementation.search(query, keys, rows, offsets, k, recency_bias))
 
 
 def check_search(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, recency_bias: Tensor | None) -> None:

@@ -40,7 +40,7 @@ def target_attention(
     recency alone, concatenated behind the table's. Gradients reach query, keys, values and both recency arguments
     through the pooled behaviours only. Stage 2 of arXiv 2410.02604.
 
-    Raises ValueError for shapes that do not fit.
+    Every backend is the plain torch one so far. Raises ValueError for shapes that do not fit.
     """
     check_backend(backend)
     check_search(query, keys, rows, offsets, recency_bias)
