@@ -1,11 +1,20 @@
-"""Fixtures that several parts share: real Redis servers, started once a run on private sockets."""
+"""Fixtures that several parts share: the real data, and real Redis servers, started once a run on private sockets."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="session")
+def online_retail() -> Path:
+    """The real UCI Online Retail file; a test that needs it is skipped where it is missing."""
+    root = Path(os.environ.get("RECOLLECT_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+    path = root / "online_retail" / "online_retail.parquet"
+    return path if path.is_file() else pytest.skip(f"no Online Retail at {path}; set RECOLLECT_DATA")
 
 
 @pytest.fixture(scope="session")

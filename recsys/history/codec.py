@@ -11,7 +11,8 @@ An item's category is not in the record. It comes from the catalogue of the mode
 is one truth about it: a recategorised item is right in every stored history as soon as a new model is.
 
 Two records that are equal in all 18 bytes are the same event. Without event ids, two identical behaviours of one user
-in one millisecond are therefore one; with ids, they are told apart, but for one pair in 16.8 million.
+in one millisecond are therefore one; with ids, they are told apart, but for one pair in 16.8 million. A bulk load
+numbers such repeats instead, so that a loaded history has as many events as the log.
 """
 
 from collections.abc import Sequence

@@ -44,7 +44,7 @@ def score(
     """
     from recollect.gateway.address import client_address
     from recollect.settings import Settings
-    from recollect_api import ClientError, RecollectClient
+    from recollect_api import ClientError, RecollectClient, Unavailable
 
     ids, before = _ids(items), _time(as_of)
     if target is None:
@@ -53,6 +53,8 @@ def score(
     with RecollectClient(target, timeout_s=timeout, connections=1) as client:
         try:
             scores = client.score(user, ids, as_of=before, explain=explain)
+        except Unavailable as error:
+            raise RecollectError(f"{error}; is `recollect serve` running there?") from error
         except ClientError as error:
             raise RecollectError(str(error)) from error
     if as_json:

@@ -313,11 +313,8 @@ def test_progress_counts_up_to_the_total(tmp_path):
     assert all(done == 1000 and total >= 1000 for done, total in last.values())
 
 
-def test_online_retail_as_published(tmp_path):
-    root = Path(os.environ.get("RECOLLECT_DATA", Path(__file__).parents[3] / ".." / "shared" / "data"))
-    path = root / "online_retail" / "online_retail.parquet"
-    if not path.is_file():
-        pytest.skip(f"no Online Retail at {path}; set RECOLLECT_DATA")
+def test_online_retail_as_published(tmp_path, online_retail):
+    path = online_retail
     report = ingest("online-retail", path, tmp_path / "s")
     store = EventStore(tmp_path / "s")
     assert (report.rows_read, report.rows_kept) == (541_909, 397_924)

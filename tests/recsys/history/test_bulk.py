@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recsys.data.event_store import EventStore
+from recsys.data.ingest import ingest
 from recsys.errors import DataError
 from recsys.history import EventBatch, HistoryConfig, HistoryStore, bulk
 
@@ -123,10 +125,28 @@ def test_what_cannot_be_loaded_is_counted(each_redis_url: str, make_event_store:
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
             result = await store.load(events)
-            assert (result.unknown, result.rejected, result.duplicates, result.accepted) == (1, 3, 1, 3)
+            assert (result.unknown, result.rejected, result.duplicates, result.accepted) == (1, 3, 0, 4)
             assert result.first_rejection is not None
             assert result.first_rejection.startswith("user 'u': time_ms must be in [0, 2^48), got -3")
-            assert (await store.read("u", limit=9)).item_ids.tolist() == [101, 102]
+            assert (await store.read("u", limit=9)).item_ids.tolist() == [101, 101, 102]
+
+    asyncio.run(scenario())
+
+
+def test_events_that_a_log_repeats_are_all_loaded_and_loaded_once(
+    each_redis_url: str, make_event_store: MakeStore
+) -> None:
+    events = make_event_store({"a": [(1, 7, 1)] * 3, "b": [(1, 7, 1), (2, 7, 1), (1, 7, 1), (1, 7, 4), (1, 9, 1)]})
+
+    async def scenario() -> None:
+        async with open_store(each_redis_url) as store:
+            await store.append("a", EventBatch.of([101], [7]))  # came in live before: the first of the three
+            first, again = await store.load(events), await store.load(events)
+            assert (first.accepted, first.duplicates, again.accepted, again.duplicates) == (7, 1, 0, 8)
+            assert (await store.read("a", limit=9)).item_ids.tolist() == [101, 101, 101]
+            history = await store.read("b", limit=9)
+            assert history.item_ids.tolist() == [101, 102, 101, 101, 101]
+            assert history.types.tolist() == [1, 1, 1, 4, 1]
 
     asyncio.run(scenario())
 
@@ -141,3 +161,20 @@ def test_a_user_whom_the_store_does_not_have_is_named(redis_url: str, make_event
     with pytest.raises(DataError, match=r"1 of 2 users are not in event store .*'ghost'"):
         asyncio.run(scenario(["u", "ghost"]))
     assert asyncio.run(scenario(["u"])).users == 1
+
+
+def test_real_histories_are_loaded_event_for_event(redis_url: str, online_retail: Path, tmp_path: Path) -> None:
+    """Invoices repeat lines within a minute: a served history that dropped them would not be the model's."""
+    ingest("online-retail", online_retail, tmp_path / "store")
+    events = EventStore(tmp_path / "store")
+    ids = events.catalogue.item_ids[events.items]
+
+    async def scenario() -> None:
+        async with HistoryStore(redis_url, config=HistoryConfig(timeout_s=10.0)) as store:
+            assert (await store.load(events)).accepted == len(events)
+            for user in range(0, events.n_users, 10):
+                history, expected = await store.read(events.user_ids[user], limit=50_000), events.history(user)
+                assert history.item_ids.tolist() == ids[expected].tolist()
+                assert history.times_ms.tolist() == events.times[expected].tolist()
+
+    asyncio.run(scenario())
