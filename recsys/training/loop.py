@@ -119,9 +119,11 @@ def _run_steps(
         loss = train_step(model, optimizer, batch, l2=config.l2, samples_of_all_workers=everyone)
         progress.step += 1
         validates = progress.step % config.validate_every == 0 or progress.step == total
+        logs = progress.step % LOG_EVERY == 0 or validates
+        if logs:
+            _stop_at_nonfinite(loss, progress.step, config)
         if worker.rank == 0:
-            if progress.step % LOG_EVERY == 0 or validates:
-                _stop_at_nonfinite(loss, progress.step, config)
+            if logs:
                 _log(run, {"step": progress.step, "of": total, "epoch": epoch, "loss": round(loss.item(), 5)})
             if validates:
                 measured = evaluate(model.serving(), store, validation, batch_size=config.batch_size)

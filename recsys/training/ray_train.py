@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from recsys.data.event_store import EventStore
 from recsys.errors import DataError, RecsysError
@@ -77,3 +78,8 @@ def _worker(settings: dict[str, Any]) -> None:
     except RecsysError as error:
         # Raised here it would be taken for a lost worker and tried again, to fail the same way.
         (run / _MISTAKE_FILE).write_text(str(error))
+        if dist.is_initialized():
+            dist.destroy_process_group()  # lets those go who would wait for this worker's share
+    except RuntimeError:
+        if not (run / _MISTAKE_FILE).exists():
+            raise

@@ -16,19 +16,21 @@ def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
 def train_step(
     model: Dare, optimizer: torch.optim.Optimizer, batch: Batch, *, l2: float, samples_of_all_workers: int
 ) -> Tensor:
-    """Update `model` with this worker's share of a step and return the share's loss, detached.
+    """Update `model` with this worker's share of a step and return the loss of all workers, the same on each of them.
 
     Shares may differ in size: each weighs in with its part of `samples_of_all_workers`, so that N workers take the step
     that one would take, except that each normalises its own share (BatchNorm).
     """
     optimizer.zero_grad(set_to_none=True)
     loss = model.loss(batch, l2=l2)
-    share = batch.n_samples / samples_of_all_workers
-    (loss * share).backward()  # type: ignore[no-untyped-call]
+    weighted = loss * (batch.n_samples / samples_of_all_workers)
+    weighted.backward()  # type: ignore[no-untyped-call]
+    total = weighted.detach()
     if dist.is_initialized() and dist.get_world_size() > 1:
         _synchronise(model)
+        dist.all_reduce(total)
     optimizer.step()
-    return loss.detach()
+    return total
 
 
 def _synchronise(model: nn.Module) -> None:

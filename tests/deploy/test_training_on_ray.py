@@ -18,6 +18,7 @@ from recsys.data.samples import SampleConfig, make_samples
 from recsys.errors import DataError
 from recsys.models.directory import load_model
 from recsys.training.config import TrainConfig, with_overrides
+from recsys.training.lock import RunLock
 from recsys.training.ray_train import fit
 
 CONFIG = TrainConfig(
@@ -86,6 +87,18 @@ def test_a_mistake_in_the_data_is_told_and_not_retried(shop: EventStore, ray_nod
     config = with_overrides(CONFIG, samples=SampleConfig(protocol=LeaveLastOut(min_events=100_000)))
     with pytest.raises(DataError, match=r"no train targets in .* use a protocol with lower thresholds"):
         fit(shop.directory, config, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", ["divergence", "locked"])
+def test_a_mistake_of_one_worker_ends_all(shop: EventStore, ray_node: None, tmp_path: Path, mistake: str) -> None:
+    if mistake == "divergence":
+        with pytest.raises(DataError, match="training diverged: loss is"):
+            fit(shop.directory, with_overrides(CONFIG, learning_rate=1e30), tmp_path, workers=2)
+    else:
+        # Only the first worker asks for the lock; it gives up after 30 seconds.
+        with RunLock(tmp_path), pytest.raises(DataError, match="another process is training in"):
+            fit(shop.directory, CONFIG, tmp_path, workers=2)
 
 
 def test_more_workers_than_processors_are_refused(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
