@@ -1,5 +1,6 @@
 """The server around the services: health, reflection, incidents, deadlines, limits, tokens, draining."""
 
+import asyncio
 import logging
 import subprocess
 import threading
@@ -70,14 +71,27 @@ def test_a_message_that_is_no_protobuf_leaks_nothing(gateway):
     assert ".py" not in refused.value.details()
 
 
-def test_work_whose_caller_has_gone_is_not_begun(start_gateway, eventually, user):
+def test_work_whose_caller_has_gone_is_not_begun(start_gateway, eventually, user, monkeypatch):
     gateway = start_gateway(ranking_threads=1)
+    workers, given_up = gateway.gateway._workers, []
+    run = workers.run
+
+    async def observed(work):
+        try:
+            return await run(work)
+        except asyncio.CancelledError:
+            given_up.append(work)
+            raise
+
+    monkeypatch.setattr(workers, "run", observed)
     with RecollectClient(gateway.address, timeout_s=30) as client:
         first = threading.Thread(target=client.score, args=(user, [WAITING_ITEM]))
         first.start()
         eventually(lambda: any(gateway.directory.glob("waiting.*")))
         with pytest.raises(DeadlineExceeded):
-            client.score(user, [1], timeout_s=0.3)
+            client.score(user, [1], timeout_s=1.0)
+        # The caller's clock may be ahead of the gateway's: only once it has given the work up is it let on.
+        eventually(lambda: given_up)
         gateway.release()
         first.join(30)
         client.score(user, [2])
