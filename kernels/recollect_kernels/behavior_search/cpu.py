@@ -9,7 +9,7 @@ from recollect_kernels.behavior_search.ordering import PADDING_KEY, position_of_
 from recollect_kernels.ragged import subset
 from recollect_kernels.tables import Table, gather_rows
 
-LONG = 512
+_LONG = 512
 """Behaviours below which a history is never searched on its own."""
 _MUCH = 1 << 18
 """Scores of one history from which it is searched on its own; below, the reference's padded batch is as fast."""
@@ -31,7 +31,7 @@ def search(
 ) -> tuple[Float[Tensor, "b t k"], Int64[Tensor, "b t k"]]:
     """Scores and positions of the k best behaviours, in the reference's order."""
     lengths = offsets.diff()
-    long = (lengths >= max(LONG, k)) & ((lengths * query.shape[1] >= _MUCH) | (lengths >= _LARGE_FROM))
+    long = (lengths >= max(_LONG, k)) & ((lengths * query.shape[1] >= _MUCH) | (lengths >= _LARGE_FROM))
     if not bool(long.any()):
         return reference.search(query, keys, rows, offsets, k, recency_bias)
     shape = (*query.shape[:2], k)
