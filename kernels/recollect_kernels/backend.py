@@ -1,13 +1,69 @@
-"""Name the implementations that an op can run on."""
+"""Name the implementations that an op can run on, and choose one for the tensors at hand."""
 
+import os
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal, get_args
 
-Backend = Literal["auto", "cpu", "reference"]
+import torch
+from torch import Tensor
+
+from recollect_kernels.tables import Table
+
+Backend = Literal["auto", "triton", "cpu", "reference"]
 """`auto` takes the fastest implementation for the device; `reference` is the plain torch one that the others are held
 to."""
+
+LARGEST_K = 128
+"""Behaviours that the Triton kernels keep at most."""
 
 
 def check_backend(backend: str) -> None:
     """Raise ValueError for a name that is not a Backend."""
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
+
+
+def choose_backend(backend: Backend, query: Tensor, *tables: Table, k: int) -> Literal["triton", "cpu", "reference"]:
+    """What to run for these arguments: `backend` itself, or for `auto` the fastest that can.
+
+    Raises ValueError where `backend` cannot run where the tensors are, or with what they hold.
+    """
+    check_backend(backend)
+    device = query.device
+    if backend == "cpu" and device.type != "cpu":
+        raise ValueError(f"backend 'cpu' needs tensors on the CPU, got a query on {device}; use 'auto'")
+    if backend in ("cpu", "reference"):
+        return backend
+    obstacle = _obstacle_to_triton(query, tables, k)
+    if backend == "triton":
+        if obstacle is not None:
+            raise ValueError(f"backend 'triton' {obstacle}; use 'auto'")
+        return "triton"
+    if device.type == "cpu":
+        return "cpu"
+    return "reference" if obstacle is not None else "triton"
+
+
+def _obstacle_to_triton(query: Tensor, tables: tuple[Table, ...], k: int) -> str | None:
+    if not _has_triton():
+        return "needs the triton package"
+    if query.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"needs tensors on a CUDA device, got a query on {query.device}"
+    if query.device.type == "cuda" and _capability(query.device) < (8, 0):
+        return f"needs compute capability 8.0 or newer, got {'.'.join(map(str, _capability(query.device)))}"
+    if k > LARGEST_K:
+        return f"keeps at most {LARGEST_K} behaviours, got k = {k}"
+    if torch.float64 in (query.dtype, *(table.dtype for table in tables if isinstance(table, Tensor))):
+        return "computes in float32, got float64"
+    return None
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)

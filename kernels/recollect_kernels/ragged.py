@@ -6,10 +6,7 @@ from torch import Tensor
 
 
 def check_ragged(rows: Tensor, offsets: Tensor, batch: int) -> None:
-    """Raise ValueError unless `offsets` [batch + 1] cut `rows` [E] into `batch` histories.
-
-    Values are not read, since that would wait for the device: offsets must ascend from 0 to E.
-    """
+    """Raise ValueError unless `rows` [E] and `offsets` [batch + 1] have the shapes and types of ragged histories."""
     if rows.dim() != 1 or rows.dtype not in (torch.int32, torch.int64):
         raise ValueError(f"rows must be [E] int32 or int64, got {tuple(rows.shape)} {rows.dtype}")
     if offsets.shape != (batch + 1,) or offsets.dtype not in (torch.int32, torch.int64):
@@ -17,6 +14,29 @@ def check_ragged(rows: Tensor, offsets: Tensor, batch: int) -> None:
             f"offsets must be [{batch + 1}] int32 or int64 for a query of {batch} histories, "
             f"got {tuple(offsets.shape)} {offsets.dtype}"
         )
+
+
+def longest_history(rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], n_rows: int) -> int:
+    """Length of the longest history; reads all values, which waits for the device.
+
+    Raises ValueError unless offsets ascend from 0 to E and every row lies within a table of `n_rows`.
+    """
+    lengths = offsets.diff()
+    shortest, longest = (int(bound) for bound in lengths.aminmax()) if len(lengths) else (0, 0)
+    first, last = int(offsets[0]), int(offsets[-1])
+    if shortest < 0 or first != 0 or last != len(rows):
+        at = int(lengths.argmin()) if shortest < 0 else None
+        found = f"from {first} to {last}" if at is None else f"{int(offsets[at])} before {int(offsets[at + 1])} at {at}"
+        raise ValueError(f"offsets must ascend from 0 to {len(rows)}, the number of rows, got {found}")
+    if len(rows):
+        smallest, largest = (int(bound) for bound in rows.aminmax())
+        if smallest < 0 or largest >= n_rows:
+            at = int(((rows < 0) | (rows >= n_rows)).nonzero()[0])
+            raise ValueError(
+                f"rows must lie in [0, {n_rows}), the table's rows, got {int(rows[at])} at {at}; "
+                "give an unknown item a row of its own"
+            )
+    return longest
 
 
 def subset(

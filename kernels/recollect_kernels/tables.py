@@ -1,17 +1,21 @@
-"""Row tables as the ops read them: plain floating point, or int8 rows with one scale each."""
+"""Row tables as the ops read them: plain floating point, or 8-bit rows with one scale each."""
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import embedding
 
+_LARGEST = {torch.int8: 127.0, torch.float8_e4m3fn: 448.0}
+"""The magnitude that each 8-bit type maps a row's largest entry to."""
+
 
 class ScaledTable(NamedTuple):
-    """int8 rows that stand for `rows * scales[:, None]`."""
+    """8-bit rows that stand for `rows * scales[:, None]`."""
 
-    rows: Int8[Tensor, "v d"]
+    rows: Shaped[Tensor, "v d"]
+    """int8 or float8_e4m3fn."""
     scales: Float[Tensor, " v"]
 
     @property
@@ -27,7 +31,9 @@ Table = Tensor | ScaledTable
 def gather_rows(table: Table, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
     """Rows of `table` at `ids` in fp32, or fp64 where the table is; differentiable for a plain table."""
     if isinstance(table, ScaledTable):
-        return table.rows[ids].float() * table.scales[ids].unsqueeze(-1)
+        # float8 has no gather of its own everywhere, its bytes have.
+        rows = table.rows.view(torch.uint8)[ids].view(table.rows.dtype)
+        return rows.float() * table.scales[ids].unsqueeze(-1)
     return at_least_fp32(embedding(ids, table))
 
 
@@ -36,8 +42,14 @@ def at_least_fp32(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def quantize_rows(table: Float[Tensor, "v d"]) -> ScaledTable:
-    """Round each row to int8 with the scale that maps its largest magnitude to 127; a zero row keeps scale 0."""
-    scales = table.float().abs().amax(dim=1) / 127
-    rows = torch.round(table.float() / torch.where(scales > 0, scales, 1.0).unsqueeze(1))
-    return ScaledTable(rows.to(torch.int8), scales)
+def quantize_rows(table: Float[Tensor, "v d"], dtype: torch.dtype = torch.int8) -> ScaledTable:
+    """Round each row to `dtype`, int8 or float8_e4m3fn, with the scale that maps its largest magnitude to the largest
+    that the type has; a zero row keeps scale 0.
+
+    int8 spreads its steps evenly over a row; float8 keeps three bits of each entry, however small beside the largest.
+    """
+    if dtype not in _LARGEST:
+        raise ValueError(f"dtype must be torch.int8 or torch.float8_e4m3fn, got {dtype}")
+    scales = table.float().abs().amax(dim=1) / _LARGEST[dtype]
+    rows = table.float() / torch.where(scales > 0, scales, 1.0).unsqueeze(1)
+    return ScaledTable((rows.round() if dtype == torch.int8 else rows).to(dtype), scales)

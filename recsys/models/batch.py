@@ -22,11 +22,18 @@ class Batch(NamedTuple):
     """Item rows of the targets."""
     labels: UInt8[Tensor, "b t"]
     """1 where the user chose the target."""
+    longest: int
+    """Length of the longest history, so that no kernel has to ask the device for it."""
 
     @property
     def n_samples(self) -> int:
         """B · T."""
         return self.targets.numel()
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self._fields if name != "longest"}
+        return self._replace(**moved)
 
 
 def collate(store: EventStore, samples: SampleSet) -> Batch:
@@ -40,4 +47,5 @@ def collate(store: EventStore, samples: SampleSet) -> Batch:
         offsets=torch.from_numpy(offsets),
         targets=torch.from_numpy(samples.targets),
         labels=torch.from_numpy(samples.labels),
+        longest=int(lengths.max(initial=0)),
     )

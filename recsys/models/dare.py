@@ -9,6 +9,7 @@ neither happens here.
 import copy
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -16,7 +17,14 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from recollect_kernels import Table, behavior_search, gather_rows, quantize_rows, target_attention
+from recollect_kernels import (
+    Table,
+    behavior_search,
+    gather_rows,
+    quantize_rows,
+    search_and_attend,
+    target_attention,
+)
 from recsys.errors import ConfigError
 from recsys.models.batch import Batch
 from recsys.models.embeddings import FeatureEmbeddings
@@ -91,12 +99,17 @@ class Dare(nn.Module):
         query = keys[targets] * query_scale(self.config)  # [B, T, 2·d_a]
         bias = recency_bias(self.attention)
         recency_values = self.representation.position.weight[1:]
-        found = behavior_search(query, keys, rows, batch.offsets, k=self.config.search_k, recency_bias=bias)
-        history = (query, keys, values, rows, batch.offsets)
-        best = target_attention(
-            *history, positions=found.positions, recency_bias=bias, recency_values=recency_values
-        ).output
-        whole = target_attention(*history, recency_bias=bias, recency_values=recency_values).output
+        found = behavior_search(
+            query, keys, rows, batch.offsets, k=self.config.search_k, recency_bias=bias, longest=batch.longest
+        )
+        attend = partial(
+            target_attention,
+            *(query, keys, values, rows, batch.offsets),
+            recency_bias=bias,
+            recency_values=recency_values,
+            longest=batch.longest,
+        )
+        best, whole = attend(positions=found.positions).output, attend().output
         target = target_values(values[targets], self.representation.position.weight[0])
         return self.head(head_input(target, best)), self.aux_head(head_input(target, whole))
 
@@ -140,16 +153,9 @@ class DareServing:
     ) -> tuple[Float[Tensor, "b t"], Found]:
         """Probability of interest in each target, and the behaviours that were found for it."""
         query = gather_rows(self.keys, targets) * query_scale(self.config)
-        positions = behavior_search(
-            query, self.keys, rows, offsets, k=self.config.search_k, recency_bias=self.recency_bias
-        ).positions
-        pooled, weights = target_attention(
-            query,
-            self.keys,
-            self.values,
-            rows,
-            offsets,
-            positions=positions,
+        pooled, _, positions, weights = search_and_attend(
+            *(query, self.keys, self.values, rows, offsets),
+            k=self.config.search_k,
             recency_bias=self.recency_bias,
             recency_values=self.recency_values,
         )

@@ -84,6 +84,7 @@ def offline(world: World, item_rows: np.ndarray, candidates: np.ndarray) -> np.n
         torch.tensor([0, len(item_rows)]),
         torch.from_numpy(candidates.astype(np.int32)).unsqueeze(0),
         torch.zeros(1, len(candidates), dtype=torch.uint8),
+        len(item_rows),
     )
     with torch.no_grad():
         return model(batch)[0].softmax(-1)[0, :, 1].numpy()

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from recollect_kernels import Backend, behavior_search, gather_rows, quantize_rows
-from recollect_kernels.behavior_search import cpu, reference
+from recollect_kernels import Backend, behavior_search, gather_rows, loops, quantize_rows
+from recollect_kernels.behavior_search import group_maxima, reference
 from recollect_kernels.behavior_search.ordering import sort_key
 
 SIZES = [
@@ -42,15 +42,18 @@ def brute_force(query, keys, rows, offsets, k, bias):  # type: ignore[no-untyped
     return torch.tensor(scores).view(shape), torch.tensor(positions).view(shape)
 
 
-@pytest.fixture
-def always_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the CPU backend take its own way at sizes where the reference would be as fast."""
-    monkeypatch.setattr(cpu, "_MUCH", 1)
+@pytest.fixture(params=["loops", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the CPU backend does with numba and without, at sizes where plain torch would be as fast, too."""
+    if request.param == "torch":
+        monkeypatch.setattr(loops, "compiled", lambda: None)
+        monkeypatch.setattr(group_maxima, "_MUCH", 1)
+    return str(request.param)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("lengths", "targets", "d", "k"), SIZES)
-@pytest.mark.usefixtures("always_on_its_own")
+@pytest.mark.usefixtures("way")
 def test_equals_brute_force(lengths: list[int], targets: int, d: int, k: int, backend: Backend) -> None:
     generator = torch.Generator().manual_seed(1)
     # Small integers make every sum exact, and ties frequent.
@@ -117,7 +120,7 @@ SPECIAL = [
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.999, 1.0])
 @pytest.mark.parametrize("values", SPECIAL)
 @pytest.mark.parametrize("length", [600, 4_999])
-@pytest.mark.usefixtures("always_on_its_own")
+@pytest.mark.usefixtures("way")
 def test_special_values_rank_alike_on_every_backend(values: list[float], share: float, length: int) -> None:
     generator = torch.Generator().manual_seed(11)
     keys = torch.randint(-3, 4, (length, 1), generator=generator).float()
@@ -134,7 +137,7 @@ def test_special_values_rank_alike_on_every_backend(values: list[float], share: 
 
 @pytest.mark.parametrize("k", [1, 20, 128])
 @pytest.mark.parametrize("length", [512, 1_000, 40_000])
-@pytest.mark.usefixtures("always_on_its_own")
+@pytest.mark.usefixtures("way")
 def test_a_history_of_equal_scores_gives_the_oldest(length: int, k: int) -> None:
     rows, offsets = torch.zeros(length, dtype=torch.int32), torch.tensor([0, length])
     found = behavior_search(torch.ones(1, 2, 3), torch.ones(1, 3), rows, offsets, k=k, backend="cpu")
@@ -142,14 +145,14 @@ def test_a_history_of_equal_scores_gives_the_oldest(length: int, k: int) -> None
 
 
 @pytest.mark.parametrize("quantized", [False, True], ids=["fp32", "int8"])
-@pytest.mark.usefixtures("always_on_its_own")
+@pytest.mark.usefixtures("way")
 def test_real_numbers_rank_alike_in_tiles(monkeypatch: pytest.MonkeyPatch, quantized: bool) -> None:
     generator = torch.Generator().manual_seed(12)
     table = torch.randn(3_000, 16, generator=generator)
     keys = quantize_rows(table) if quantized else table
     rows, offsets = ragged([2_600, 40, 9_000], 3_000, generator)
     query, bias = torch.randn(3, 7, 16, generator=generator), torch.randn(200, generator=generator)
-    monkeypatch.setattr(cpu, "_TILE", 3 * 9_000)
+    monkeypatch.setattr(group_maxima, "_TILE", 3 * 9_000)
     found, expected = (
         behavior_search(query, keys, rows, offsets, k=32, recency_bias=bias, backend=backend)
         for backend in ("cpu", "reference")
@@ -177,7 +180,7 @@ def test_int8_rows_stand_within_half_a_step() -> None:
         pytest.param({"offsets": torch.tensor([0, 3])}, r"offsets must be \[3\]", id="offset-count"),
         pytest.param({"k": 0}, "k must be at least 1", id="k"),
         pytest.param({"recency_bias": torch.zeros(0)}, r"recency_bias must be \[P\]", id="empty-bias"),
-        pytest.param({"backend": "cuda"}, "backend must be one of 'auto', 'cpu', 'reference'", id="backend"),
+        pytest.param({"backend": "cuda"}, "backend must be one of 'auto', 'triton', 'cpu', 'reference'", id="backend"),
     ],
 )
 def test_says_what_does_not_fit(change: dict[str, object], message: str) -> None:

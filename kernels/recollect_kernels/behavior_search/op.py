@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from recollect_kernels.backend import Backend, check_backend
+from recollect_kernels.arguments import check_history, check_k
+from recollect_kernels.backend import Backend, choose_backend
 from recollect_kernels.behavior_search import cpu, reference
-from recollect_kernels.ragged import check_ragged
 from recollect_kernels.tables import Table
 
 
@@ -30,6 +30,7 @@ def behavior_search(
     *,
     k: int,
     recency_bias: Float[Tensor, " p"] | None = None,
+    longest: int | None = None,
     backend: Backend = "auto",
 ) -> SearchResult:
     """The k behaviours with the highest `query · keys[row] + recency_bias[recency]`, exactly.
@@ -39,27 +40,18 @@ def behavior_search(
     Nothing is differentiated: `target_attention` scores the kept behaviours again with gradients. Stage 1 of arXiv
     2410.02604.
 
-    Raises ValueError for shapes that do not fit, and for a backend that cannot run where the tensors are.
+    `longest` is a bound on the histories' lengths that the caller knows. With it nothing on a GPU is waited for and the
+    call can be captured in a CUDA graph, and rows are trusted: one outside the table is never found. Without it, and
+    always on a CPU, rows and offsets are read first and refused where they do not fit.
+
+    Raises ValueError for arguments that do not fit, and for a backend that cannot run where the tensors are.
     """
-    check_backend(backend)
-    check_search(query, keys, rows, offsets, recency_bias)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    on_cpu = query.device.type == "cpu"
-    if backend == "cpu" and not on_cpu:
-        raise ValueError(f"backend 'cpu' needs tensors on the CPU, got a query on {query.device}; use 'auto'")
-    implementation = cpu if on_cpu and backend != "reference" else reference
+    chosen = choose_backend(backend, query, keys, k=k)
+    longest = check_history(query, keys, rows, offsets, recency_bias, longest)
+    check_k(k)
+    if chosen == "triton":
+        from recollect_kernels.behavior_search import triton
+
+        return SearchResult(*triton.search(query, keys, rows, offsets, k, recency_bias, longest))
+    implementation = cpu if chosen == "cpu" else reference
     return SearchResult(*implementation.search(query, keys, rows, offsets, k, recency_bias))
-
-
-def check_search(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, recency_bias: Tensor | None) -> None:
-    """Raise ValueError unless the arguments that search and attention share fit together."""
-    if query.dim() != 3:
-        raise ValueError(f"query must be [B, T, d], got {tuple(query.shape)}; a single target is [1, 1, d]")
-    if len(keys.shape) != 2 or keys.shape[1] != query.shape[2]:
-        raise ValueError(
-            f"keys must be [V, {query.shape[2]}] to match query {tuple(query.shape)}, got {tuple(keys.shape)}"
-        )
-    check_ragged(rows, offsets, query.shape[0])
-    if recency_bias is not None and (recency_bias.dim() != 1 or len(recency_bias) == 0):
-        raise ValueError(f"recency_bias must be [P] with P at least 1, got {tuple(recency_bias.shape)}")

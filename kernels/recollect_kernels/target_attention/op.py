@@ -5,8 +5,8 @@ from typing import NamedTuple
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from recollect_kernels.backend import Backend, check_backend
-from recollect_kernels.behavior_search.op import check_search
+from recollect_kernels.arguments import check_history, check_values
+from recollect_kernels.backend import Backend, choose_backend
 from recollect_kernels.tables import Table
 from recollect_kernels.target_attention import reference
 
@@ -17,8 +17,8 @@ class AttentionResult(NamedTuple):
     output: Float[Tensor, "b t e_r"]
     """Weighted sum of value rows, and behind it that of recency value rows where they were given; 0 for an empty
     history."""
-    weights: Float[Tensor, "b t n"]
-    """[B, T, K] beside `positions`; without them [B, T, L], whose columns end with each history's newest behaviour."""
+    weights: Float[Tensor, "b t k"] | None
+    """Weight of each of `positions`; None where the whole history was pooled, since [B, T, L] is never held."""
 
 
 def target_attention(
@@ -30,7 +30,8 @@ def target_attention(
     *,
     positions: Int64[Tensor, "b t k"] | None = None,
     recency_bias: Float[Tensor, " p"] | None = None,
-    recency_values: Float[Tensor, "p r"] | None = None,
+    recency_values: Float[Tensor, "q r"] | None = None,
+    longest: int | None = None,
     backend: Backend = "auto",
 ) -> AttentionResult:
     """Softmax of `query · keys[row] + recency_bias[recency]` over the behaviours at `positions` alone, times their
@@ -38,20 +39,25 @@ def target_attention(
 
     `positions` come from `behavior_search`; None pools the whole history. `recency_values` adds a value that depends on
     recency alone, concatenated behind the table's. Gradients reach query, keys, values and both recency arguments
-    through the pooled behaviours only. Stage 2 of arXiv 2410.02604.
+    through the pooled behaviours only, in an order of additions that is the same each time. Stage 2 of arXiv
+    2410.02604. `longest` is that of `behavior_search`. On the CPU every backend is the plain torch one.
 
-    Every backend is the plain torch one so far. Raises ValueError for shapes that do not fit.
+    Raises ValueError for arguments that do not fit, and for a backend that cannot run where the tensors are.
     """
-    check_backend(backend)
-    check_search(query, keys, rows, offsets, recency_bias)
-    if len(values.shape) != 2 or values.shape[0] != keys.shape[0]:
-        raise ValueError(
-            f"values must be [{keys.shape[0]}, e] to match keys {tuple(keys.shape)}, got {tuple(values.shape)}"
-        )
-    if positions is None:
-        return AttentionResult(*reference.attend_all(query, keys, values, rows, offsets, recency_bias, recency_values))
-    if positions.shape[:2] != query.shape[:2]:
+    k = 1 if positions is None else positions.shape[-1]
+    chosen = choose_backend(backend, query, keys, values, k=k)
+    longest = check_history(query, keys, rows, offsets, recency_bias, longest)
+    check_values(keys, values, recency_values)
+    if positions is not None and (positions.dim() != 3 or positions.shape[:2] != query.shape[:2]):
         raise ValueError(f"positions must be [{query.shape[0]}, {query.shape[1]}, K], got {tuple(positions.shape)}")
-    return AttentionResult(
-        *reference.attend_kept(query, keys, values, rows, offsets, positions, recency_bias, recency_values)
-    )
+    arguments = (query, keys, values, rows, offsets)
+    beside = (recency_bias, recency_values)
+    if chosen == "triton":
+        from recollect_kernels.target_attention import triton
+
+        if positions is None:
+            return AttentionResult(triton.attend_all(*arguments, *beside, longest), None)
+        return AttentionResult(*triton.attend_kept(*arguments, positions, *beside, longest))
+    if positions is None:
+        return AttentionResult(reference.attend_all(*arguments, *beside), None)
+    return AttentionResult(*reference.attend_kept(*arguments, positions, *beside))

@@ -17,9 +17,9 @@ def attend_all(
     rows: Int[Tensor, " e"],
     offsets: Int[Tensor, " b+1"],
     recency_bias: Float[Tensor, " p"] | None,
-    recency_values: Float[Tensor, "p r"] | None,
-) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t l"]]:
-    """Pool every behaviour; the weights' columns end with each history's newest behaviour."""
+    recency_values: Float[Tensor, "q r"] | None,
+) -> Float[Tensor, "b t e_r"]:
+    """Pool every behaviour."""
     padded, real, _ = pad_left(rows, offsets)
     longest = padded.shape[1]
     scores = torch.einsum("btd,bld->btl", at_least_fp32(query), gather_rows(keys, padded))
@@ -30,7 +30,7 @@ def attend_all(
     if recency_values is not None:
         recency = torch.arange(longest - 1, -1, -1, device=rows.device).clamp(max=len(recency_values) - 1)
         pooled = torch.cat([pooled, weights @ embedding(recency, recency_values)], dim=-1)
-    return pooled, weights
+    return pooled
 
 
 def attend_kept(
@@ -41,24 +41,48 @@ def attend_kept(
     offsets: Int[Tensor, " b+1"],
     positions: Int64[Tensor, "b t k"],
     recency_bias: Float[Tensor, " p"] | None,
-    recency_values: Float[Tensor, "p r"] | None,
+    recency_values: Float[Tensor, "q r"] | None,
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
     """Pool the behaviours at `positions`, those at -1 left out."""
-    kept = positions >= 0
-    place = positions.clamp(min=0)
-    flat = (offsets[:-1].view(-1, 1, 1) + place).clamp(max=max(len(rows) - 1, 0))
-    found = rows[flat].long() if len(rows) else torch.zeros_like(place)  # [B, T, K]
-    recency = (offsets.diff().view(-1, 1, 1) - 1 - place).clamp(min=0)
+    found = found_rows(rows, offsets, positions)
     scores = torch.einsum("btd,btkd->btk", at_least_fp32(query), gather_rows(keys, found))
     if recency_bias is not None:
-        at = recency.clamp(max=len(recency_bias) - 1)
+        at = found_recency(offsets, positions, len(recency_bias))
         scores = scores + embedding(at, at_least_fp32(recency_bias).unsqueeze(1)).squeeze(-1)
-    weights = masked_softmax(scores, kept)
-    pooled = torch.einsum("btk,btke->bte", weights, gather_rows(values, found))
+    return pool_scored(scores, values, rows, offsets, positions, recency_values)
+
+
+def pool_scored(
+    scores: Float[Tensor, "b t k"],
+    values: Table,
+    rows: Int[Tensor, " e"],
+    offsets: Int[Tensor, " b_and_one"],
+    positions: Int64[Tensor, "b t k"],
+    recency_values: Float[Tensor, "q r"] | None,
+) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
+    """Pool the behaviours at `positions` by these scores, those at -1 left out."""
+    weights = masked_softmax(scores, positions >= 0)
+    pooled = torch.einsum("btk,btke->bte", weights, gather_rows(values, found_rows(rows, offsets, positions)))
     if recency_values is not None:
-        at = recency.clamp(max=len(recency_values) - 1)
+        at = found_recency(offsets, positions, len(recency_values))
         pooled = torch.cat([pooled, torch.einsum("btk,btkr->btr", weights, embedding(at, recency_values))], dim=-1)
     return pooled, weights
+
+
+def found_rows(
+    rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], positions: Int64[Tensor, "b t k"]
+) -> Int64[Tensor, "b t k"]:
+    """Table rows of the behaviours at `positions`; any row of the table for those at -1."""
+    flat = (offsets[:-1].view(-1, 1, 1) + positions.clamp(min=0)).clamp(max=max(len(rows) - 1, 0))
+    return rows[flat].long() if len(rows) else torch.zeros_like(positions)
+
+
+def found_recency(
+    offsets: Int[Tensor, " b_and_one"], positions: Int64[Tensor, "b t k"], known: int
+) -> Int64[Tensor, "b t k"]:
+    """Recency of the behaviours at `positions`, at most that of the last of the `known` entries."""
+    recency = offsets.diff().view(-1, 1, 1) - 1 - positions.clamp(min=0)
+    return recency.clamp(min=0, max=known - 1)
 
 
 def masked_softmax(scores: Float[Tensor, "*dims n"], mask: Bool[Tensor, "*#dims n"]) -> Float[Tensor, "*dims n"]:

@@ -83,7 +83,8 @@ def _batch(items: int, generator: torch.Generator) -> Batch:
     ids = (1 + skewed * (items - 1)).to(torch.int32)
     labels = torch.zeros(groups, TARGETS, dtype=torch.uint8)
     labels[:, 0] = 1
-    return Batch(ids[: groups * N], torch.arange(groups + 1) * N, ids[groups * N :].view(groups, TARGETS), labels)
+    offsets = torch.arange(groups + 1) * N
+    return Batch(ids[: groups * N], offsets, ids[groups * N :].view(groups, TARGETS), labels, longest=N)
 
 
 def _padded(batch: Batch, category_of_item: torch.Tensor) -> PaddedBatch:

@@ -79,6 +79,7 @@ def batch(histories: list[list[int]], targets: list[list[int]]) -> Batch:
         torch.tensor([0, *(len(history) for history in histories)]).cumsum(0),
         torch.tensor(targets, dtype=torch.int32),
         labels,
+        max(map(len, histories), default=0),
     )
 
 

@@ -1,0 +1,298 @@
+"""The CPU's search and pooling as compiled loops over cache-sized blocks; needs numba.
+
+A block of behaviours is gathered once and turned into columns, so that one instruction scores sixteen of them for each
+of four targets. Of every 32 scores only the maximum is looked at: where it does not reach the k-th best so far, none of
+them does. Scores are kept as the sort keys of `behavior_search.ordering`, integers that order NaN, signed zeros and
+ties without special cases.
+
+Importing this module takes the machine code from numba's cache on disk, and compiles it where that has none:
+`recollect_kernels.prepare` sees to it before the first request. Every function lets go of the GIL and starts no thread.
+"""
+
+import warnings
+
+import numpy as np
+from numba import float32, int32, int64, njit, void
+
+_BLOCK = 256
+"""Behaviours gathered at a time: 16 KB of columns at d = 16."""
+_GROUP = 32
+"""Behaviours whose maximum is compared before they are."""
+_TARGETS = 4
+"""Targets scored together, which share each load of a column."""
+
+_LOWEST = np.int32(-(2**31))
+"""Upper half of the key of NaN; as bits of a float, -0."""
+_NONE = np.int64(-(2**63))
+"""Below the key of every behaviour."""
+_LAST_POSITION = np.int64(0x7FFFFFFF)
+_ZERO = np.int32(0)
+_MAGNITUDE = np.int32(0x7FFFFFFF)
+_INFINITY = np.int32(0x7F800000)
+_MINUS_INFINITY = np.int32(-0x00800000)
+_SIGN = np.int32(31)
+
+_SMALLEST = np.finfo(np.float32).min
+
+# An unsigned index spares numba's test for a negative one, without which nothing is vectorised.
+_at = np.uint64
+
+# Sums may be reordered and fused; NaN, infinities and signed zeros keep their meaning.
+_SUMS = {"contract", "reassoc"}
+
+
+def _compiled(signatures):
+    """Compile now, or read from the cache; where there is no place for one, the process compiles for itself."""
+
+    def decorate(function):
+        try:
+            return njit(signatures, nogil=True, error_model="numpy", cache=True)(function)
+        except RuntimeError as error:
+            warnings.warn(
+                f"compiled loops cannot be kept on disk ({error}), so that every process compiles them for seconds; "
+                "set NUMBA_CACHE_DIR to a directory that can be written",
+                stacklevel=2,
+            )
+            return njit(signatures, nogil=True, error_model="numpy")(function)
+
+    return decorate
+
+
+@njit(nogil=True)
+def _order(bits, keys, maxima, n):
+    """Upper halves of the sort keys of n scores, given as bits, and the maximum of each group of them."""
+    for g in range(n // _GROUP):
+        best = _LOWEST
+        for i in range(_GROUP):
+            j = _at(g * _GROUP + i)
+            b = _ZERO if bits[j] == _LOWEST else bits[j]  # -0 ties with +0
+            ordered = np.int32(b ^ ((b >> _SIGN) & _MAGNITUDE))
+            ordered = _LOWEST if (b & _MAGNITUDE) > _INFINITY else ordered
+            keys[j] = ordered
+            best = max(best, ordered)
+        maxima[g] = best
+
+
+@njit(nogil=True)
+def _bound(key):
+    """What the upper half of a key must exceed to come before `key`, which belongs to an older behaviour."""
+    return (key >> 32) - 1 if key == _NONE else key >> 32
+
+
+@njit(nogil=True)
+def _offer(keys, maxima, start, n, position, kept, begin, end):
+    """Insert n behaviours, from `start` on in the block, into the descending keys kept[begin:end].
+
+    Blocks come oldest first, so that whoever ties with the last that is kept has lost: histories repeat their items.
+    """
+    bound = _bound(kept[_at(end - 1)])
+    for first in range(0, n, _GROUP):
+        if maxima[_at((start + first) // _GROUP)] <= bound:
+            continue
+        for j in range(first, min(n, first + _GROUP)):
+            ordered = keys[_at(start + j)]
+            if ordered <= bound:
+                continue
+            key = (np.int64(ordered) << 32) | (_LAST_POSITION - (position + j))
+            place = end - 1
+            while place > begin and kept[_at(place - 1)] < key:
+                kept[_at(place)] = kept[_at(place - 1)]
+                place -= 1
+            kept[_at(place)] = key
+            bound = _bound(kept[_at(end - 1)])
+
+
+@njit(nogil=True, fastmath=_SUMS)
+def _score_rows(table, rows, first, n, query, scores):
+    """Add the products of one target with n behaviours to their scores."""
+    d = table.shape[1]
+    for j in range(n):
+        row = _at(rows[_at(first + j)])
+        product = np.float32(0)
+        for f in range(d):
+            product += table[row, _at(f)] * query[f]
+        scores[_at(j)] += product
+
+
+@njit(nogil=True)
+def _gather_columns(table, rows, first, n, gathered, columns):
+    """Lay n behaviours out with one feature behind the other; what is left of the block is 0.
+
+    Reading the rows and turning them are two passes, since only the plain copy keeps many cache misses in flight.
+    """
+    d = table.shape[1]
+    for j in range(n):
+        row = _at(rows[_at(first + j)])
+        for f in range(d):
+            gathered[_at(j * d + f)] = table[row, _at(f)]
+    for f in range(d):
+        for j in range(n):
+            columns[_at(f * _BLOCK + j)] = gathered[_at(j * d + f)]
+        for j in range(n, _BLOCK):
+            columns[_at(f * _BLOCK + j)] = np.float32(0)
+
+
+@njit(nogil=True, fastmath=_SUMS)
+def _score_columns(columns, d, query, first, scores):
+    """Add the products of four targets, whose features begin at query[first], with a block to their scores.
+
+    `d` is a multiple of four. Sixteen factors stay in registers while each column is read once for all targets.
+    """
+    for f in range(0, d - 3, 4):
+        p = first + f
+        q00, q01, q02, q03 = query[p], query[p + 1], query[p + 2], query[p + 3]
+        p += d
+        q10, q11, q12, q13 = query[p], query[p + 1], query[p + 2], query[p + 3]
+        p += d
+        q20, q21, q22, q23 = query[p], query[p + 1], query[p + 2], query[p + 3]
+        p += d
+        q30, q31, q32, q33 = query[p], query[p + 1], query[p + 2], query[p + 3]
+        for j in range(_BLOCK):
+            x0 = columns[_at(f * _BLOCK + j)]
+            x1 = columns[_at((f + 1) * _BLOCK + j)]
+            x2 = columns[_at((f + 2) * _BLOCK + j)]
+            x3 = columns[_at((f + 3) * _BLOCK + j)]
+            scores[_at(j)] += (q00 * x0 + q01 * x1) + (q02 * x2 + q03 * x3)
+            scores[_at(j + _BLOCK)] += (q10 * x0 + q11 * x1) + (q12 * x2 + q13 * x3)
+            scores[_at(j + 2 * _BLOCK)] += (q20 * x0 + q21 * x1) + (q22 * x2 + q23 * x3)
+            scores[_at(j + 3 * _BLOCK)] += (q30 * x0 + q31 * x1) + (q32 * x2 + q33 * x3)
+
+
+@njit(nogil=True)
+def _lay_bias(bias, length, first, n, scores):
+    """Begin the scores of a block with the recency bias, and those of what pads it with -inf."""
+    last = len(bias) - 1
+    for j in range(n):
+        scores[j] = bias[_at(min(length - 1 - first - j, last))] if last >= 0 else np.float32(0)
+    for j in range(n, _BLOCK):
+        scores[j] = -np.inf
+
+
+_SEARCH = [
+    void(
+        float32[:, :, ::1],
+        float32[:, ::1],
+        row[::1],
+        int64[::1],
+        float32[::1],
+        int64,
+        int64,
+        int64,
+        int64,
+        int32[:, :, ::1],
+        int64[:, :, ::1],
+    )
+    for row in (int32, int64)
+]
+
+
+@_compiled(_SEARCH)
+def search(query, table, rows, offsets, bias, b0, b1, t0, t1, scores, positions):
+    """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
+
+    query [B, T, d], table [V, d], rows [E] within V, offsets [B + 1]; an empty `bias` stands for none.
+    """
+    d = table.shape[1]
+    k = scores.shape[2]
+    targets = t1 - t0
+    rounded = (targets + _TARGETS - 1) // _TARGETS * _TARGETS
+    width = (d + 3) // 4 * 4
+    wanted = np.zeros(rounded * width, np.float32)
+    begun = np.empty(_BLOCK, np.float32)
+    kept = np.empty(rounded * k, np.int64)
+    block = np.empty(_TARGETS * _BLOCK, np.float32)
+    bits = block.view(np.int32)
+    keys = np.empty(_TARGETS * _BLOCK, np.int32)
+    maxima = np.empty(_TARGETS * _BLOCK // _GROUP, np.int32)
+    gathered = np.empty(d * _BLOCK, np.float32)
+    columns = np.zeros(width * _BLOCK, np.float32)
+    for b in range(b0, b1):
+        begin = offsets[b]
+        length = offsets[b + 1] - begin
+        for t in range(targets):
+            for f in range(d):
+                wanted[t * width + f] = query[b, t0 + t, f]
+        kept[:] = _NONE
+        for first in range(0, length, _BLOCK):
+            n = min(_BLOCK, length - first)
+            _lay_bias(bias, length, first, n, begun)
+            if targets == 1:
+                _score_rows(table, rows, begin + first, n, wanted, begun)
+                _order(begun.view(np.int32), keys, maxima, _BLOCK)
+                _offer(keys, maxima, 0, n, first, kept, 0, k)
+                continue  # one target needs no columns
+            _gather_columns(table, rows, begin + first, n, gathered, columns)
+            for t in range(0, targets, _TARGETS):
+                for i in range(_TARGETS):
+                    for j in range(_BLOCK):
+                        block[_at(i * _BLOCK + j)] = begun[j]
+                _score_columns(columns, width, wanted, t * width, block)
+                _order(bits, keys, maxima, _TARGETS * _BLOCK)
+                for i in range(min(_TARGETS, targets - t)):
+                    _offer(keys, maxima, i * _BLOCK, n, first, kept, (t + i) * k, (t + i + 1) * k)
+        for t in range(targets):
+            for i in range(k):
+                key = kept[t * k + i]
+                if key == _NONE:
+                    scores[b, t0 + t, i] = _MINUS_INFINITY
+                    positions[b, t0 + t, i] = -1
+                else:
+                    ordered = np.int32(key >> 32)
+                    scores[b, t0 + t, i] = ordered ^ ((ordered >> _SIGN) & _MAGNITUDE)
+                    positions[b, t0 + t, i] = _LAST_POSITION - (key & np.int64(0xFFFFFFFF))
+
+
+_ATTEND = [
+    void(
+        float32[:, :, ::1],
+        int64[:, :, ::1],
+        float32[:, ::1],
+        row[::1],
+        int64[::1],
+        float32[:, ::1],
+        int64,
+        int64,
+        int64,
+        int64,
+        float32[:, :, ::1],
+        float32[:, :, ::1],
+    )
+    for row in (int32, int64)
+]
+
+
+@_compiled(_ATTEND)
+def attend(scores, positions, values, rows, offsets, recency_values, b0, b1, t0, t1, output, weights):
+    """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
+
+    values [V, e], recency_values [P, r] with r = 0 for none. Positions of -1 weigh nothing; otherwise the weights are
+    those of `target_attention.reference.masked_softmax`, special values included.
+    """
+    k, e, r = scores.shape[2], values.shape[1], recency_values.shape[1]
+    for b in range(b0, b1):
+        begin = offsets[b]
+        length = offsets[b + 1] - begin
+        for t in range(t0, t1):
+            best = np.float32(-np.inf)
+            for i in range(k):
+                score = scores[b, t, i] if positions[b, t, i] >= 0 else _SMALLEST
+                weights[b, t, i] = score
+                best = max(best, score)
+            total = np.float32(0)
+            for i in range(k):
+                weights[b, t, i] = np.exp(weights[b, t, i] - best)
+                total += weights[b, t, i]
+            for f in range(e + r):
+                output[b, t, _at(f)] = np.float32(0)
+            for i in range(k):
+                position = positions[b, t, i]
+                weight = weights[b, t, i] / total * np.float32(position >= 0)
+                weights[b, t, i] = weight
+                if position < 0:
+                    continue
+                row = _at(rows[_at(begin + position)])
+                for f in range(e):
+                    output[b, t, _at(f)] += weight * values[row, _at(f)]
+                recency = _at(min(length - 1 - position, recency_values.shape[0] - 1))
+                for f in range(r):
+                    output[b, t, _at(e + f)] += weight * recency_values[recency, _at(f)]

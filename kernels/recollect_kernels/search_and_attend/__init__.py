@@ -1,0 +1,1 @@
+"""Find the k best behaviours of a history and pool them, in one pass for serving."""

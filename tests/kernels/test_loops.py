@@ -1,0 +1,136 @@
+"""The compiled loops: shared among threads, over every kind of table, and kept on disk."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recollect_kernels import behavior_search, loops, prepare, quantize_rows, search_and_attend
+
+KINDS = {
+    "float32": lambda table: table,
+    "strided": lambda table: torch.cat([table, table], dim=1)[:, : table.shape[1]],
+    "float16": lambda table: table.half(),
+    "bfloat16": lambda table: table.bfloat16(),
+    "int8": quantize_rows,
+    "float8": lambda table: quantize_rows(table, torch.float8_e4m3fn),
+}
+
+
+@pytest.fixture
+def threads() -> object:
+    """Restore torch's threads after a test that changes them."""
+    before = torch.get_num_threads()
+    yield None
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "targets"),
+    [
+        pytest.param([9_000], 70, id="targets-of-one-history"),
+        pytest.param([900, 0, 4_000, 1, 2_000, 3_000, 700, 90], 9, id="histories"),
+        pytest.param([60_000, 10], 1, id="one-target"),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_threads_change_nothing(lengths: list[int], targets: int, count: int, threads: object) -> None:
+    generator = torch.Generator().manual_seed(21)
+    table = torch.randn(500, 24, generator=generator)
+    query = torch.randn(len(lengths), targets, 24, generator=generator)
+    rows = torch.randint(0, 500, (sum(lengths),), generator=generator)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    results = []
+    for given in (1, count):
+        torch.set_num_threads(given)
+        results.append(search_and_attend(query, table, table, rows, offsets, k=20, backend="cpu"))
+    for alone, shared in zip(*results, strict=True):
+        assert torch.equal(alone, shared)
+
+
+def test_work_is_shared_when_there_is_enough_of_it(threads: object) -> None:
+    torch.set_num_threads(4)
+    assert loops._shares(torch.tensor([10_000]), 500, 16) == [
+        (0, 1, 0, 124),
+        (0, 1, 124, 248),
+        (0, 1, 248, 376),
+        (0, 1, 376, 500),
+    ]
+    assert loops._shares(torch.full((8,), 10_000), 1, 16) == [(0, 2, 0, 1), (2, 4, 0, 1), (4, 6, 0, 1), (6, 8, 0, 1)]
+    assert loops._shares(torch.tensor([1_000]), 1, 16) == [(0, 1, 0, 1)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_table(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_GATHERED", 1_000)  # so that rows are gathered in several turns
+    generator = torch.Generator().manual_seed(22)
+    keys, values = (KINDS[kind](torch.randn(300, width, generator=generator)) for width in (16, 24))
+    rows = torch.randint(0, 300, (3_100,), generator=generator, dtype=torch.int32)
+    offsets = torch.tensor([0, 1_300, 1_300, 1_340, 3_100], dtype=torch.int32)
+    query, bias = torch.randn(4, 5, 16, generator=generator), torch.randn(90, generator=generator)
+    recency_values = torch.randn(30, 7, generator=generator)
+    found, expected = (
+        search_and_attend(
+            *(query, keys, values, rows, offsets),
+            k=32,
+            recency_bias=bias,
+            recency_values=recency_values,
+            backend=backend,
+        )
+        for backend in ("cpu", "reference")
+    )
+    assert (found.positions == expected.positions).float().mean() > 0.999
+    for ours, reference in zip(found, expected, strict=True):
+        if ours.is_floating_point():
+            torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["loops", "torch"])
+def test_rows_outside_the_table_are_refused(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "torch":
+        monkeypatch.setattr(loops, "compiled", lambda: None)
+    for wrong in (-1, 5):
+        with pytest.raises(ValueError, match=rf"rows must lie in \[0, 5\), the table's rows, got {wrong} at 2"):
+            behavior_search(
+                torch.ones(1, 1, 4), torch.ones(5, 4), torch.tensor([0, 1, wrong]), torch.tensor([0, 3]), k=1, longest=3
+            )
+
+
+def test_machine_code_is_read_from_disk_by_the_next_process(tmp_path: Path) -> None:
+    program = (
+        "from recollect_kernels import compiled_loops as loops, prepare;"
+        "print(prepare()[0]);"
+        "print(sum(s.cache_hits[key] for s in (loops.search.stats, loops.attend.stats) for key in s.cache_hits))"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+        for _ in range(2)
+    ]
+    assert str(tmp_path) in outputs[0][0]
+    assert [output[1] for output in outputs] == ["0", "4"], "two loops for two types of row"
+
+
+def test_a_process_without_a_place_on_disk_compiles_for_itself(tmp_path: Path) -> None:
+    program = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from numba.core import caching\n"
+        "caching.CacheImpl._locator_classes = []\n"
+        "import torch\n"
+        "from recollect_kernels import behavior_search\n"
+        "warnings.simplefilter('default')\n"
+        "print(behavior_search(torch.ones(1, 1, 2), torch.ones(3, 2), torch.tensor([2]), torch.tensor([0, 1]), k=1))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "positions=tensor([[[0]]])" in done.stdout
+    assert "set NUMBA_CACHE_DIR to a directory that can be written" in done.stderr
+
+
+def test_prepare_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "compiled", lambda: None)
+    assert prepare()[0] == "CPU: torch alone; install numba (the extra 'cpu') for compiled loops"

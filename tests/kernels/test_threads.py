@@ -1,0 +1,48 @@
+"""Work is shared among threads completely, evenly, and without losing an error."""
+
+import threading
+
+import pytest
+import torch
+
+from recollect_kernels.threads import ranges, run_all
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts", "expected"),
+    [
+        pytest.param([], 3, [], id="nothing"),
+        pytest.param([5], 3, [(0, 1)], id="one-item"),
+        pytest.param([1, 1, 1, 1], 2, [(0, 2), (2, 4)], id="even"),
+        pytest.param([9, 1, 1, 1], 2, [(0, 1), (1, 4)], id="a-heavy-first"),
+        pytest.param([1, 1, 1, 9], 2, [(0, 4)], id="a-heavy-last"),
+        pytest.param([0, 0, 0], 2, [(0, 1), (1, 3)], id="weightless"),
+    ],
+)
+def test_ranges(weights: list[int], parts: int, expected: list[tuple[int, int]]) -> None:
+    assert ranges(torch.tensor(weights), parts) == expected
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7, 64])
+def test_ranges_cover_each_item_once(parts: int) -> None:
+    weights = torch.randint(0, 50, (37,), generator=torch.Generator().manual_seed(parts))
+    found = ranges(weights, parts)
+    assert [item for begin, end in found for item in range(begin, end)] == list(range(37))
+    assert len(found) <= parts
+
+
+def test_tasks_run_at_the_same_time() -> None:
+    meeting = threading.Barrier(3)
+    run_all([lambda: meeting.wait(timeout=10) and None] * 3)
+    assert not meeting.broken
+
+
+def test_the_error_of_another_thread_arrives_after_all_have_ended() -> None:
+    ended = threading.Event()
+
+    def fails() -> None:
+        raise ZeroDivisionError("in a thread")
+
+    with pytest.raises(ZeroDivisionError, match="in a thread"):
+        run_all([fails, ended.set])
+    assert ended.is_set()
