@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from recollect_kernels import loops
 from recollect_kernels.ragged import check_ragged, longest_history
 from recollect_kernels.tables import ScaledTable, Table
 
@@ -10,13 +11,8 @@ _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _SCALED = (torch.int8, torch.float8_e4m3fn)
 
 
-def check_history(
-    query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, recency_bias: Tensor | None, longest: int | None
-) -> int:
-    """Raise ValueError unless the arguments that search and attention share fit; returns the longest history's length.
-
-    On the CPU the values of rows and offsets are always read, elsewhere only where `longest` is not given.
-    """
+def check_history(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, recency_bias: Tensor | None) -> None:
+    """Raise ValueError unless shapes and types of the arguments that search and attention share fit together."""
     if query.dim() != 3:
         raise ValueError(f"query must be [B, T, d], got {tuple(query.shape)}; a single target is [1, 1, d]")
     if not query.is_floating_point():
@@ -29,14 +25,23 @@ def check_history(
     check_ragged(rows, offsets, query.shape[0])
     if recency_bias is not None and (recency_bias.dim() != 1 or len(recency_bias) == 0):
         raise ValueError(f"recency_bias must be [P] with P at least 1, got {tuple(recency_bias.shape)}")
+
+
+def bound_lengths(keys: Table, rows: Tensor, offsets: Tensor, longest: int | None) -> int:
+    """A bound on the histories' lengths: `longest` on a GPU, where given; else rows and offsets are read for it.
+
+    Raises ValueError for a bound that is none, and where rows or offsets do not fit.
+    """
     if longest is not None and longest < 0:
         raise ValueError(f"longest must be at least 0, got {longest}")
-    if longest is None or query.device.type == "cpu":
+    if longest is not None and not rows.is_cpu:
+        return longest
+    found = loops.longest_history(rows, offsets, keys.shape[0])
+    if found is None:
         found = longest_history(rows, offsets, keys.shape[0])
-        if longest is not None and longest < found:
-            raise ValueError(f"longest must be at least {found}, the longest history, got {longest}")
-        return found
-    return longest
+    if longest is not None and longest < found:
+        raise ValueError(f"longest must be at least {found}, the longest history, got {longest}")
+    return found
 
 
 def check_values(keys: Table, values: Table, recency_values: Tensor | None) -> None:

@@ -29,6 +29,8 @@ def choose_backend(backend: Backend, query: Tensor, *tables: Table, k: int) -> L
 
     Raises ValueError where `backend` cannot run where the tensors are, or with what they hold.
     """
+    if backend == "auto" and query.is_cpu:
+        return "cpu"
     check_backend(backend)
     device = query.device
     if backend == "cpu" and device.type != "cpu":
@@ -40,8 +42,6 @@ def choose_backend(backend: Backend, query: Tensor, *tables: Table, k: int) -> L
         if obstacle is not None:
             raise ValueError(f"backend 'triton' {obstacle}; use 'auto'")
         return "triton"
-    if device.type == "cpu":
-        return "cpu"
     return "reference" if obstacle is not None else "triton"
 
 

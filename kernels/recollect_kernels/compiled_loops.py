@@ -12,12 +12,19 @@ Importing this module takes the machine code from numba's cache on disk, and com
 import warnings
 
 import numpy as np
-from numba import float32, int32, int64, njit, void
+from llvmlite import ir
+from numba import boolean, float32, int32, int64, njit, void
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 _BLOCK = 256
 """Behaviours gathered at a time: 16 KB of columns at d = 16."""
 _GROUP = 32
 """Behaviours whose maximum is compared before they are."""
+_HEAD = 1024
+"""Behaviours at the beginning of a long history from which the first bound is found by counting."""
+_LINE = 16
+"""Numbers in a cache line."""
 _TARGETS = 4
 """Targets scored together, which share each load of a column."""
 
@@ -25,6 +32,8 @@ _LOWEST = np.int32(-(2**31))
 """Upper half of the key of NaN; as bits of a float, -0."""
 _NONE = np.int64(-(2**63))
 """Below the key of every behaviour."""
+_NO_FLOOR = np.int64(-(2**31) - 1)
+"""Below the upper half of every key."""
 _LAST_POSITION = np.int64(0x7FFFFFFF)
 _ZERO = np.int32(0)
 _MAGNITUDE = np.int32(0x7FFFFFFF)
@@ -58,34 +67,87 @@ def _compiled(signatures):
     return decorate
 
 
+@intrinsic
+def _prefetch(_, table, row, column):
+    """Ask for the cache line of table[row, column] without waiting for it."""
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = cgutils.get_item_pointer(context, builder, signature.args[0], array, arguments[1:])
+        pointer = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(place, pointer), flag(0), flag(3), flag(1)])  # read, keep, data
+        return context.get_dummy_value()
+
+    return void(table, row, column), generate
+
+
 @njit(nogil=True)
-def _order(bits, keys, maxima, n):
-    """Upper halves of the sort keys of n scores, given as bits, and the maximum of each group of them."""
-    for g in range(n // _GROUP):
+def _ask_for(table, rows, begin, end):
+    """Prefetch the rows of the behaviours begin … end."""
+    for column in range(0, table.shape[1], _LINE):
+        for j in range(begin, end):
+            _prefetch(table, _at(rows[_at(j)]), _at(column))
+
+
+@njit(nogil=True)
+def _order(bits, source, keys, maxima, place):
+    """Upper halves of the sort keys of a block of scores, given as bits, and the maximum of each group of them."""
+    for g in range(_BLOCK // _GROUP):
         best = _LOWEST
         for i in range(_GROUP):
-            j = _at(g * _GROUP + i)
-            b = _ZERO if bits[j] == _LOWEST else bits[j]  # -0 ties with +0
+            b = bits[_at(source + g * _GROUP + i)]
+            b = _ZERO if b == _LOWEST else b  # -0 ties with +0
             ordered = np.int32(b ^ ((b >> _SIGN) & _MAGNITUDE))
             ordered = _LOWEST if (b & _MAGNITUDE) > _INFINITY else ordered
-            keys[j] = ordered
+            keys[_at(place + g * _GROUP + i)] = ordered
             best = max(best, ordered)
-        maxima[g] = best
+        maxima[_at(place // _GROUP + g)] = best
+
+
+@njit(nogil=True)
+def _head_floor(keys, maxima, place, k):
+    """A number that at least k of the first behaviours of a target exceed, and few more: found by counting.
+
+    Without it, the first behaviours would be inserted one by one only to be driven out by the next.
+    """
+    low, high = np.int64(maxima[_at(place // _GROUP)]), np.int64(maxima[_at(place // _GROUP)])
+    for g in range(_HEAD // _GROUP):
+        low = min(low, np.int64(maxima[_at(place // _GROUP + g)]))
+        high = max(high, np.int64(maxima[_at(place // _GROUP + g)]))
+    # Each group has one that is not below the least maximum; where that is too few, any number may be the floor.
+    low = low - 1 if k <= _HEAD // _GROUP else np.int64(_LOWEST) - 1
+    while high - low > 1:
+        middle = np.int32((low + high) // 2)
+        above = np.int32(0)
+        for j in range(_HEAD):
+            above += np.int32(keys[_at(place + j)] > middle)
+        if above < k:
+            high = np.int64(middle)
+        else:
+            low = np.int64(middle)
+            if above <= k + k // 4:
+                break
+    return low
 
 
 @njit(nogil=True)
 def _bound(key):
     """What the upper half of a key must exceed to come before `key`, which belongs to an older behaviour."""
-    return (key >> 32) - 1 if key == _NONE else key >> 32
+    return _NO_FLOOR if key == _NONE else key >> 32
 
 
 @njit(nogil=True)
-def _offer(keys, maxima, start, n, position, kept, begin, end):
+def _offer(keys, maxima, start, n, position, kept, begin, end, floor):
     """Insert n behaviours, from `start` on in the block, into the descending keys kept[begin:end].
+
+    None is needed whose upper half does not exceed `floor`.
 
     Blocks come oldest first, so that whoever ties with the last that is kept has lost: histories repeat their items.
     """
-    bound = _bound(kept[_at(end - 1)])
+    bound = max(floor, _bound(kept[_at(end - 1)]))
     for first in range(0, n, _GROUP):
         if maxima[_at((start + first) // _GROUP)] <= bound:
             continue
@@ -99,7 +161,7 @@ def _offer(keys, maxima, start, n, position, kept, begin, end):
                 kept[_at(place)] = kept[_at(place - 1)]
                 place -= 1
             kept[_at(place)] = key
-            bound = _bound(kept[_at(end - 1)])
+            bound = max(floor, _bound(kept[_at(end - 1)]))
 
 
 @njit(nogil=True, fastmath=_SUMS)
@@ -168,30 +230,51 @@ def _lay_bias(bias, length, first, n, scores):
         scores[j] = -np.inf
 
 
+@_compiled([int64(row[::1], int64[::1], int64) for row in (int32, int64)])
+def longest_history(rows, offsets, n_rows):
+    """Length of the longest history; -1 unless offsets ascend from 0 to E and rows [E] lie within [0, n_rows)."""
+    longest = np.int64(0)
+    ascending = offsets[0] == 0 and offsets[len(offsets) - 1] == len(rows)
+    for b in range(len(offsets) - 1):
+        length = offsets[_at(b + 1)] - offsets[_at(b)]
+        ascending &= length >= 0
+        longest = max(longest, length)
+    smallest, largest = np.int64(0), np.int64(-1)
+    for i in range(len(rows)):
+        smallest = min(smallest, np.int64(rows[_at(i)]))
+        largest = max(largest, np.int64(rows[_at(i)]))
+    return longest if ascending and smallest >= 0 and largest < n_rows else np.int64(-1)
+
+
 _SEARCH = [
-    void(
+    int64(
         float32[:, :, ::1],
         float32[:, ::1],
         row[::1],
         int64[::1],
         float32[::1],
-        int64,
-        int64,
-        int64,
-        int64,
         int32[:, :, ::1],
         int64[:, :, ::1],
+        boolean,
+        int64,
+        int64,
+        int64,
+        int64,
     )
     for row in (int32, int64)
 ]
 
 
 @_compiled(_SEARCH)
-def search(query, table, rows, offsets, bias, b0, b1, t0, t1, scores, positions):
+def search(query, table, rows, offsets, bias, scores, positions, check, b0, b1, t0, t1):
     """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
 
-    query [B, T, d], table [V, d], rows [E] within V, offsets [B + 1]; an empty `bias` stands for none.
+    query [B, T, d], table [V, d], rows [E], offsets [B + 1]; an empty `bias` stands for none. With `check`, returns
+    what `longest_history` does, and has done nothing where that is -1; without it, 0.
     """
+    longest = longest_history(rows, offsets, len(table)) if check else np.int64(0)
+    if longest < 0:
+        return longest
     d = table.shape[1]
     k = scores.shape[2]
     targets = t1 - t0
@@ -202,8 +285,8 @@ def search(query, table, rows, offsets, bias, b0, b1, t0, t1, scores, positions)
     kept = np.empty(rounded * k, np.int64)
     block = np.empty(_TARGETS * _BLOCK, np.float32)
     bits = block.view(np.int32)
-    keys = np.empty(_TARGETS * _BLOCK, np.int32)
-    maxima = np.empty(_TARGETS * _BLOCK // _GROUP, np.int32)
+    keys = np.empty(rounded * _HEAD, np.int32)
+    maxima = np.empty(rounded * _HEAD // _GROUP, np.int32)
     gathered = np.empty(d * _BLOCK, np.float32)
     columns = np.zeros(width * _BLOCK, np.float32)
     for b in range(b0, b1):
@@ -213,13 +296,15 @@ def search(query, table, rows, offsets, bias, b0, b1, t0, t1, scores, positions)
             for f in range(d):
                 wanted[t * width + f] = query[b, t0 + t, f]
         kept[:] = _NONE
+        head = _HEAD if targets > 1 and length >= _HEAD else 0
         for first in range(0, length, _BLOCK):
             n = min(_BLOCK, length - first)
+            _ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
             _lay_bias(bias, length, first, n, begun)
             if targets == 1:
                 _score_rows(table, rows, begin + first, n, wanted, begun)
-                _order(begun.view(np.int32), keys, maxima, _BLOCK)
-                _offer(keys, maxima, 0, n, first, kept, 0, k)
+                _order(begun.view(np.int32), 0, keys, maxima, 0)
+                _offer(keys, maxima, 0, n, first, kept, 0, k, _NO_FLOOR)
                 continue  # one target needs no columns
             _gather_columns(table, rows, begin + first, n, gathered, columns)
             for t in range(0, targets, _TARGETS):
@@ -227,9 +312,16 @@ def search(query, table, rows, offsets, bias, b0, b1, t0, t1, scores, positions)
                     for j in range(_BLOCK):
                         block[_at(i * _BLOCK + j)] = begun[j]
                 _score_columns(columns, width, wanted, t * width, block)
-                _order(bits, keys, maxima, _TARGETS * _BLOCK)
                 for i in range(min(_TARGETS, targets - t)):
-                    _offer(keys, maxima, i * _BLOCK, n, first, kept, (t + i) * k, (t + i + 1) * k)
+                    if first < head:
+                        _order(bits, i * _BLOCK, keys, maxima, (t + i) * _HEAD + first)
+                    else:
+                        _order(bits, i * _BLOCK, keys, maxima, 0)
+                        _offer(keys, maxima, 0, n, first, kept, (t + i) * k, (t + i + 1) * k, _NO_FLOOR)
+            if first + n == head:
+                for t in range(targets):
+                    floor = _head_floor(keys, maxima, t * _HEAD, k)
+                    _offer(keys, maxima, t * _HEAD, head, 0, kept, t * k, (t + 1) * k, floor)
         for t in range(targets):
             for i in range(k):
                 key = kept[t * k + i]
@@ -240,6 +332,7 @@ def search(query, table, rows, offsets, bias, b0, b1, t0, t1, scores, positions)
                     ordered = np.int32(key >> 32)
                     scores[b, t0 + t, i] = ordered ^ ((ordered >> _SIGN) & _MAGNITUDE)
                     positions[b, t0 + t, i] = _LAST_POSITION - (key & np.int64(0xFFFFFFFF))
+    return longest
 
 
 _ATTEND = [
@@ -250,19 +343,19 @@ _ATTEND = [
         row[::1],
         int64[::1],
         float32[:, ::1],
-        int64,
-        int64,
-        int64,
-        int64,
         float32[:, :, ::1],
         float32[:, :, ::1],
+        int64,
+        int64,
+        int64,
+        int64,
     )
     for row in (int32, int64)
 ]
 
 
 @_compiled(_ATTEND)
-def attend(scores, positions, values, rows, offsets, recency_values, b0, b1, t0, t1, output, weights):
+def attend(scores, positions, values, rows, offsets, recency_values, output, weights, b0, b1, t0, t1):
     """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
 
     values [V, e], recency_values [P, r] with r = 0 for none. Positions of -1 weigh nothing; otherwise the weights are

@@ -1,15 +1,21 @@
-"""Hand tensors to the compiled loops, a share of them to each thread; without numba there are none."""
+"""Hand tensors to the compiled loops, a share of them to each thread; without numba there are none.
+
+Calls of one target in a short history last some microseconds, so tensors become arrays once and nothing is converted
+that is as it should be.
+"""
 
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import pairwise
 from types import ModuleType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
+from recollect_kernels import ragged
 from recollect_kernels.tables import Table, gather_rows
 from recollect_kernels.threads import ranges, run_all
 
@@ -21,6 +27,9 @@ _TARGETS_A_SHARE = 16
 """Targets for which a thread gathers a history that others gather as well."""
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
+
+_NO_BIAS = np.empty(0, np.float32)
+_NO_VALUES = np.empty((1, 0), np.float32)
 
 
 @cache
@@ -35,6 +44,15 @@ def compiled() -> ModuleType | None:
     return compiled_loops
 
 
+def longest_history(rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], n_rows: int) -> int | None:
+    """Length of the longest history; None where they are not well formed, or there are no loops to say so."""
+    loops = compiled()
+    if loops is None or not rows.is_cpu:
+        return None
+    found = int(loops.longest_history(array(rows), array(offsets, torch.int64), n_rows))
+    return None if found < 0 else found
+
+
 def search(
     query: Float[Tensor, "b t d"],
     keys: Table,
@@ -43,22 +61,26 @@ def search(
     k: int,
     recency_bias: Float[Tensor, " p"] | None,
 ) -> tuple[Float[Tensor, "b t k"], Int64[Tensor, "b t k"]]:
-    """Scores and positions of the k best behaviours, in the reference's order. Row ids are not checked."""
+    """Scores and positions of the k best behaviours, in the reference's order.
+
+    Raises ValueError where rows or offsets do not fit, as `ragged.longest_history` does.
+    """
     shape = (*query.shape[:2], k)
-    scores, positions = torch.empty(shape), torch.empty(shape, dtype=torch.int64)
-    bias = torch.empty(0) if recency_bias is None else recency_bias.detach().float().contiguous()
-    query, offsets = query.detach().float().contiguous(), offsets.long().contiguous()
+    scores, positions = np.empty(shape, np.int32), np.empty(shape, np.int64)
+    bias = _NO_BIAS if recency_bias is None else array(recency_bias, torch.float32)
+    wanted, borders = array(query, torch.float32), array(offsets, torch.int64)
     if is_plain(keys):
-        _search_rows(query, keys.detach(), rows.contiguous(), offsets, bias, scores, positions)
-        return scores, positions
-    for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED):
-        begin, end = int(offsets[b0]), int(offsets[b1])
-        gathered = gather_rows(keys, rows[begin:end]).detach().float().contiguous()
-        own = torch.arange(end - begin, dtype=torch.int32)
-        part = slice(b0, b1)
-        here = offsets[b0 : b1 + 1] - begin
-        _search_rows(query[part], gathered, own, here, bias, scores[part], positions[part])
-    return scores, positions
+        found = _search_rows(wanted, array(keys), array(rows), borders, bias, scores, positions)
+    else:
+        found = longest_history(rows, offsets, keys.shape[0])
+        for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED) if found is not None else []:
+            begin, end = int(borders[b0]), int(borders[b1])
+            gathered = array(gather_rows(keys, rows[begin:end]), torch.float32)
+            own, here = np.arange(end - begin, dtype=np.int32), borders[b0 : b1 + 1] - begin
+            _search_rows(wanted[b0:b1], gathered, own, here, bias, scores[b0:b1], positions[b0:b1])
+    if found is None:
+        ragged.longest_history(rows, offsets, keys.shape[0])
+    return torch.from_numpy(scores.view(np.float32)), torch.from_numpy(positions)
 
 
 def attend(
@@ -70,20 +92,16 @@ def attend(
     recency_values: Float[Tensor, "q r"] | None,
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
     """Output and weights of the found behaviours by the scores that they were found with."""
-    beside = torch.empty(1, 0) if recency_values is None else recency_values.detach().float().contiguous()
-    output = torch.empty(*scores.shape[:2], values.shape[1] + beside.shape[1])
-    weights = torch.empty_like(scores)
-    tensors = (scores, positions, values.detach(), rows.contiguous(), offsets.long().contiguous(), beside)
-    arrays = [tensor.numpy() for tensor in tensors]
-    filled = (output.numpy(), weights.numpy())
-    loop = _loops().attend
-    run_all(
-        [
-            partial(loop, *arrays, *share, *filled)
-            for share in _shares(torch.full((len(scores),), scores.shape[2]), scores.shape[1], output.shape[2])
-        ]
-    )
-    return output, weights
+    beside = _NO_VALUES if recency_values is None else array(recency_values, torch.float32)
+    batch, targets, k = scores.shape
+    output = np.empty((batch, targets, values.shape[1] + beside.shape[1]), np.float32)
+    weights = np.empty((batch, targets, k), np.float32)
+    history = (array(values), array(rows), array(offsets, torch.int64), beside)
+    loops = compiled()
+    assert loops is not None, "callers ask for the loops first"
+    call = (array(scores), array(positions), *history, output, weights)
+    _run(loops.attend, call, _shares(None, batch, targets, scores.numel() * (output.shape[2] + _READING)))
+    return torch.from_numpy(output), torch.from_numpy(weights)
 
 
 def is_plain(table: Table) -> TypeGuard[Tensor]:
@@ -91,31 +109,46 @@ def is_plain(table: Table) -> TypeGuard[Tensor]:
     return isinstance(table, Tensor) and table.dtype == torch.float32 and table.is_contiguous()
 
 
-def _search_rows(
-    query: Tensor, table: Tensor, rows: Tensor, offsets: Tensor, bias: Tensor, scores: Tensor, positions: Tensor
-) -> None:
-    arrays = [tensor.numpy() for tensor in (query, table, rows, offsets, bias)]
-    filled = (scores.view(torch.int32).numpy(), positions.numpy())
-    loop = _loops().search
-    shares = _shares(offsets.diff(), query.shape[1], query.shape[2])
-    tasks: list[Callable[[], None]] = [partial(loop, *arrays, *share, *filled) for share in shares]
-    run_all(tasks)
+def array(tensor: Tensor, dtype: torch.dtype | None = None) -> Any:
+    """`tensor` as a contiguous array of `dtype`, without a copy where it is one."""
+    if dtype is not None and tensor.dtype != dtype:
+        tensor = tensor.to(dtype)
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return tensor.contiguous().numpy()
 
 
-def _shares(lengths: Int[Tensor, " b"], targets: int, width: int) -> list[tuple[int, int, int, int]]:
-    """Histories b0 … b1 and targets t0 … t1 of each thread."""
+def _search_rows(query: Any, table: Any, rows: Any, offsets: Any, bias: Any, scores: Any, positions: Any) -> int | None:
+    """Length of the longest history; None where the histories are not well formed, and nothing is done then."""
+    loops = compiled()
+    assert loops is not None, "callers ask for the loops first"
+    call = (query, table, rows, offsets, bias, scores, positions)
+    batch, targets, d = query.shape
+    shares = _shares(offsets, batch, targets, len(rows) * (targets * d + _READING))
+    if len(shares) == 1:
+        found = loops.search(*call, True, *shares[0])
+    else:
+        found = loops.longest_history(rows, offsets, len(table))
+        if found >= 0:
+            run_all([partial(loops.search, *call, False, *share) for share in shares])
+    return None if found < 0 else found
+
+
+def _run(loop: Callable[..., None], call: tuple[Any, ...], shares: list[tuple[int, int, int, int]]) -> None:
+    if len(shares) == 1:
+        loop(*call, *shares[0])
+    else:
+        run_all([partial(loop, *call, *share) for share in shares])
+
+
+def _shares(offsets: Any, batch: int, targets: int, cost: int) -> list[tuple[int, int, int, int]]:
+    """Histories b0 … b1 and targets t0 … t1 of each thread; histories weigh alike without offsets."""
     threads = torch.get_num_threads()
-    whole = (0, len(lengths), 0, targets)
-    if threads == 1 or int(lengths.sum()) * (targets * width + _READING) < _SHARED_FROM:
-        return [whole]
-    if len(lengths) >= 2 * threads or targets < 2 * _TARGETS_A_SHARE:
-        return [(b0, b1, 0, targets) for b0, b1 in ranges(lengths + 1, threads)]
+    if threads == 1 or cost < _SHARED_FROM:
+        return [(0, batch, 0, targets)]
+    if batch >= 2 * threads or targets < 2 * _TARGETS_A_SHARE:
+        lengths = torch.ones(batch) if offsets is None else torch.from_numpy(offsets).diff() + 1
+        return [(b0, b1, 0, targets) for b0, b1 in ranges(lengths, threads)]
     parts = min(threads, targets // _TARGETS_A_SHARE)
     borders = [round(part * targets / parts / 4) * 4 for part in range(parts)] + [targets]
-    return [(0, len(lengths), t0, t1) for t0, t1 in pairwise(borders)]
-
-
-def _loops() -> ModuleType:
-    loops = compiled()
-    assert loops is not None, "the caller has asked for the loops before"
-    return loops
+    return [(0, batch, t0, t1) for t0, t1 in pairwise(borders)]

@@ -30,11 +30,16 @@ Table = Tensor | ScaledTable
 
 def gather_rows(table: Table, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
     """Rows of `table` at `ids` in fp32, or fp64 where the table is; differentiable for a plain table."""
+    flat = ids.flatten()
     if isinstance(table, ScaledTable):
-        # float8 has no gather of its own everywhere, its bytes have.
-        rows = table.rows.view(torch.uint8)[ids].view(table.rows.dtype)
-        return rows.float() * table.scales[ids].unsqueeze(-1)
-    return at_least_fp32(embedding(ids, table))
+        # Of the one-byte types, index_select knows int8 alone.
+        rows = table.rows.view(torch.int8).index_select(0, flat).view(table.rows.dtype).float()
+        gathered = rows.mul_(table.scales.index_select(0, flat).unsqueeze(1))
+    elif table.is_cuda:
+        gathered = at_least_fp32(embedding(flat, table))  # index_select adds gradients in any order there
+    else:
+        gathered = at_least_fp32(table.index_select(0, flat))  # several times as fast on a CPU
+    return gathered.view(*ids.shape, table.shape[1])
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:

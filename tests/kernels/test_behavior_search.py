@@ -193,3 +193,12 @@ def test_says_what_does_not_fit(change: dict[str, object], message: str) -> None
     }
     with pytest.raises(ValueError, match=message):
         behavior_search(**{**arguments, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.usefixtures("way")
+def test_no_gradient_is_kept(backend: Backend) -> None:
+    keys, bias = torch.randn(9, 4).requires_grad_(), torch.randn(5).requires_grad_()
+    query = torch.randn(1, 2, 4).requires_grad_()
+    found = behavior_search(query, keys, torch.arange(9), torch.tensor([0, 9]), k=3, recency_bias=bias, backend=backend)
+    assert not found.scores.requires_grad

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,14 +54,11 @@ def test_threads_change_nothing(lengths: list[int], targets: int, count: int, th
 
 def test_work_is_shared_when_there_is_enough_of_it(threads: object) -> None:
     torch.set_num_threads(4)
-    assert loops._shares(torch.tensor([10_000]), 500, 16) == [
-        (0, 1, 0, 124),
-        (0, 1, 124, 248),
-        (0, 1, 248, 376),
-        (0, 1, 376, 500),
-    ]
-    assert loops._shares(torch.full((8,), 10_000), 1, 16) == [(0, 2, 0, 1), (2, 4, 0, 1), (4, 6, 0, 1), (6, 8, 0, 1)]
-    assert loops._shares(torch.tensor([1_000]), 1, 16) == [(0, 1, 0, 1)]
+    one, eight = np.array([0, 10_000]), np.arange(9) * 10_000
+    assert loops._shares(one, 1, 500, 1 << 30) == [(0, 1, 0, 124), (0, 1, 124, 248), (0, 1, 248, 376), (0, 1, 376, 500)]
+    assert loops._shares(eight, 8, 1, 1 << 30) == [(0, 2, 0, 1), (2, 4, 0, 1), (4, 6, 0, 1), (6, 8, 0, 1)]
+    assert loops._shares(one, 1, 500, 1 << 10) == [(0, 1, 0, 500)]
+    assert loops._shares(one, 1, 5, 1 << 30) == [(0, 1, 0, 5)], "too few targets to gather the history twice for"
 
 
 @pytest.mark.parametrize("kind", KINDS)

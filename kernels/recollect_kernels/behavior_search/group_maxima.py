@@ -21,6 +21,7 @@ _GROUPS_A_RESULT = 4
 """Groups for each of the k results from which group maxima pay."""
 
 
+@torch.no_grad()
 def search(
     query: Float[Tensor, "b t d"],
     keys: Table,

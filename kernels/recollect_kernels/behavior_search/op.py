@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from recollect_kernels.arguments import check_history, check_k
+from recollect_kernels.arguments import bound_lengths, check_history, check_k
 from recollect_kernels.backend import Backend, choose_backend
 from recollect_kernels.behavior_search import cpu, reference
 from recollect_kernels.tables import Table
@@ -21,7 +20,6 @@ class SearchResult(NamedTuple):
     """Index into the history as it was given, 0 = oldest; -1 where it holds fewer than k."""
 
 
-@torch.no_grad()
 def behavior_search(
     query: Float[Tensor, "b t d"],
     keys: Table,
@@ -47,11 +45,13 @@ def behavior_search(
     Raises ValueError for arguments that do not fit, and for a backend that cannot run where the tensors are.
     """
     chosen = choose_backend(backend, query, keys, k=k)
-    longest = check_history(query, keys, rows, offsets, recency_bias, longest)
+    check_history(query, keys, rows, offsets, recency_bias)
     check_k(k)
+    if chosen == "cpu":
+        return SearchResult(*cpu.search(query, keys, rows, offsets, k, recency_bias))
+    longest = bound_lengths(keys, rows, offsets, longest)
     if chosen == "triton":
         from recollect_kernels.behavior_search import triton
 
         return SearchResult(*triton.search(query, keys, rows, offsets, k, recency_bias, longest))
-    implementation = cpu if chosen == "cpu" else reference
-    return SearchResult(*implementation.search(query, keys, rows, offsets, k, recency_bias))
+    return SearchResult(*reference.search(query, keys, rows, offsets, k, recency_bias))

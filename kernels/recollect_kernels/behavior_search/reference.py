@@ -12,6 +12,7 @@ _TILE = 1 << 24
 """Scores held at once; more targets than fit are taken in turns."""
 
 
+@torch.no_grad()
 def search(
     query: Float[Tensor, "b t d"],
     keys: Table,

@@ -25,5 +25,6 @@ def search_and_attend(
     if loops.compiled() is not None and query.dtype != torch.float64 and loops.is_plain(values):
         output, weights = loops.attend(scores, positions, values, rows, offsets, recency_values)
     else:
-        output, weights = target_attention.pool_scored(scores, values, rows, offsets, positions, recency_values)
+        with torch.no_grad():
+            output, weights = target_attention.pool_scored(scores, values, rows, offsets, positions, recency_values)
     return output, scores, positions, weights

@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from recollect_kernels.arguments import check_history, check_k, check_values
+from recollect_kernels.arguments import bound_lengths, check_history, check_k, check_values
 from recollect_kernels.backend import Backend, choose_backend
 from recollect_kernels.search_and_attend import cpu, reference
 from recollect_kernels.tables import Table
@@ -26,7 +25,6 @@ class PooledSearch(NamedTuple):
     """Softmax of the scores; those of a target add up to 1 unless its history is empty."""
 
 
-@torch.no_grad()
 def search_and_attend(
     query: Float[Tensor, "b t d"],
     keys: Table,
@@ -45,13 +43,15 @@ def search_and_attend(
     Arguments, order, exactness and errors are those of the two. Both stages of arXiv 2410.02604.
     """
     chosen = choose_backend(backend, query, keys, values, k=k)
-    longest = check_history(query, keys, rows, offsets, recency_bias, longest)
+    check_history(query, keys, rows, offsets, recency_bias)
     check_values(keys, values, recency_values)
     check_k(k)
     arguments = (query, keys, values, rows, offsets, k, recency_bias, recency_values)
+    if chosen == "cpu":
+        return PooledSearch(*cpu.search_and_attend(*arguments))
+    longest = bound_lengths(keys, rows, offsets, longest)
     if chosen == "triton":
         from recollect_kernels.search_and_attend import triton
 
         return PooledSearch(*triton.search_and_attend(*arguments, longest))
-    implementation = cpu if chosen == "cpu" else reference
-    return PooledSearch(*implementation.search_and_attend(*arguments))
+    return PooledSearch(*reference.search_and_attend(*arguments))

@@ -1,5 +1,6 @@
 """The pair written to be read: search, then pool what was found."""
 
+import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
@@ -8,6 +9,7 @@ from recollect_kernels.tables import Table
 from recollect_kernels.target_attention import reference as target_attention
 
 
+@torch.no_grad()
 def search_and_attend(
     query: Float[Tensor, "b t d"],
     keys: Table,
