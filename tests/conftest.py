@@ -1,4 +1,4 @@
-"""Fixtures that several parts share: the real data, and real Redis servers, started once a run on private sockets."""
+"""What several parts share: the real data, how kernels run, and real Redis servers, started once on private sockets."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # Triton's kernels run in its interpreter then, which they decide when they are imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """The pooling: outputs and all gradients against a loop and against finite differences."""
 
+import math
+
 import pytest
 import torch
 
-from recollect_kernels import behavior_search, target_attention
+from recollect_kernels import Backend, behavior_search, target_attention
 
 CASES = [
     pytest.param([1], 1, 20, id="one-behaviour"),
@@ -107,3 +109,14 @@ def test_values_must_match_the_keys() -> None:
     given["values"] = torch.zeros(29, 6)
     with pytest.raises(ValueError, match=r"values must be \[30, e\]"):
         target_attention(**given)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("pool", ["kept", "whole"])
+def test_what_pads_a_short_history_adds_nothing(pool: str, backend: Backend) -> None:
+    # Row 0, which stands in for what is not there, is infinite; the second history is shorter than the first.
+    keys, values = torch.ones(3, 2), torch.tensor([[math.inf], [1.0], [2.0]])
+    history = (torch.ones(2, 1, 2), keys, values, torch.tensor([1, 2, 2]), torch.tensor([0, 2, 3]))
+    positions = torch.tensor([[[0, 1]], [[0, -1]]]) if pool == "kept" else None
+    output = target_attention(*history, positions=positions, backend=backend).output
+    assert output.flatten().tolist() == [1.5, 2.0]

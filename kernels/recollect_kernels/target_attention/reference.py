@@ -26,7 +26,8 @@ def attend_all(
     if recency_bias is not None:
         scores = scores + bias_by_column(at_least_fp32(recency_bias), longest)
     weights = masked_softmax(scores, real.unsqueeze(1))
-    pooled = torch.einsum("btl,ble->bte", weights, gather_rows(values, padded))
+    # Whatever row stands for padding may be infinite, and 0 · inf is NaN.
+    pooled = torch.einsum("btl,ble->bte", weights, gather_rows(values, padded).masked_fill(~real.unsqueeze(2), 0.0))
     if recency_values is not None:
         recency = torch.arange(longest - 1, -1, -1, device=rows.device).clamp(max=len(recency_values) - 1)
         pooled = torch.cat([pooled, weights @ embedding(recency, recency_values)], dim=-1)
@@ -61,8 +62,10 @@ def pool_scored(
     recency_values: Float[Tensor, "q r"] | None,
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
     """Pool the behaviours at `positions` by these scores, those at -1 left out."""
-    weights = masked_softmax(scores, positions >= 0)
-    pooled = torch.einsum("btk,btke->bte", weights, gather_rows(values, found_rows(rows, offsets, positions)))
+    kept = positions >= 0
+    weights = masked_softmax(scores, kept)
+    found = gather_rows(values, found_rows(rows, offsets, positions)).masked_fill(~kept.unsqueeze(3), 0.0)
+    pooled = torch.einsum("btk,btke->bte", weights, found)
     if recency_values is not None:
         at = found_recency(offsets, positions, len(recency_values))
         pooled = torch.cat([pooled, torch.einsum("btk,btkr->btr", weights, embedding(at, recency_values))], dim=-1)
