@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from recollect_kernels import prepare
 from recsys.data.catalogue import UNKNOWN_ROW, Catalogue
 from recsys.models.dare import DareServing, TableDtype
 from recsys.models.directory import load_model
@@ -31,6 +32,7 @@ class Ranker:
     """A model in serving form with its vocabulary. Scoring only reads, so threads may share it."""
 
     def __init__(self, serving: DareServing, catalogue: Catalogue) -> None:
+        prepare()  # here, so that no request waits for a compiler
         self._serving = serving
         self.catalogue = catalogue
 

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "recollect": {"recollect_kernels", "recsys", "retrieval", "recollect_api"},
 }
 THIRD_PARTY_OF_CLIENT = {"grpc", "google"}
-THIRD_PARTY_OF_KERNELS = {"torch", "numpy", "jaxtyping", "numba", "triton"}
+THIRD_PARTY_OF_KERNELS = {"torch", "numpy", "jaxtyping", "numba", "llvmlite", "triton"}
 
 
 def imported(package: str) -> dict[str, set[str]]:

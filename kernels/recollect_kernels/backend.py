@@ -46,7 +46,7 @@ def choose_backend(backend: Backend, query: Tensor, *tables: Table, k: int) -> L
 
 
 def _obstacle_to_triton(query: Tensor, tables: tuple[Table, ...], k: int) -> str | None:
-    if not _has_triton():
+    if not has_triton():
         return "needs the triton package"
     if query.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"needs tensors on a CUDA device, got a query on {query.device}"
@@ -60,7 +60,8 @@ def _obstacle_to_triton(query: Tensor, tables: tuple[Table, ...], k: int) -> str
 
 
 @cache
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Whether the triton package is installed."""
     return find_spec("triton") is not None
 
 

@@ -147,17 +147,31 @@ class DareServing:
             self.target_position = model.representation.position.weight[0].detach().clone()
             self.recency_values = model.representation.position.weight[1:].detach().clone()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the tables are, and the arguments of `score` must be."""
+        return self.recency_bias.device
+
     @torch.inference_mode()
     def score(
-        self, rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], targets: Int[Tensor, "b t"]
+        self,
+        rows: Int[Tensor, " e"],
+        offsets: Int[Tensor, " b_and_one"],
+        targets: Int[Tensor, "b t"],
+        *,
+        longest: int | None = None,
     ) -> tuple[Float[Tensor, "b t"], Found]:
-        """Probability of interest in each target, and the behaviours that were found for it."""
+        """Probability of interest in each target, and the behaviours that were found for it.
+
+        `longest`, a bound on the histories' lengths, spares a GPU from being asked for it.
+        """
         query = gather_rows(self.keys, targets) * query_scale(self.config)
         pooled, _, positions, weights = search_and_attend(
             *(query, self.keys, self.values, rows, offsets),
             k=self.config.search_k,
             recency_bias=self.recency_bias,
             recency_values=self.recency_values,
+            longest=longest,
         )
         target = target_values(gather_rows(self.values, targets), self.target_position)
         logits = self.head(head_input(target, pooled))

@@ -113,4 +113,5 @@ def _restore_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer, tenso
     parameters = dict(model.named_parameters())
     for full_name, value in tensors.items():
         name, key = full_name.rsplit("/", 1)
-        optimizer.state[parameters[name]][key] = value
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = value.to(parameter.device)

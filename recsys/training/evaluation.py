@@ -25,8 +25,9 @@ def predict(
     step = max(1, batch_size // samples.targets_per_group)
     for start in range(0, len(samples), step):
         index = np.arange(start, min(start + step, len(samples)))
-        batch = collate(store, samples.take(index))
-        scores[index] = serving.score(batch.rows, batch.offsets, batch.targets)[0].numpy()
+        batch = collate(store, samples.take(index)).to(serving.device)
+        found, _ = serving.score(batch.rows, batch.offsets, batch.targets, longest=batch.longest)
+        scores[index] = found.cpu().numpy()
         if progress is not None:
             progress(len(index))
     return scores

@@ -43,6 +43,8 @@ class Worker:
     """0 writes files and validates."""
     world_size: int = 1
     """Processes that share each step."""
+    device: str = "cpu"
+    """Where it computes, as torch names devices."""
 
 
 def train(
@@ -98,7 +100,7 @@ def _run_steps(
 ) -> tuple[Dare, Progress, dict[str, torch.Tensor]]:
     samples = make_samples(store, config.samples, "train")
     validation = make_samples(store, config.samples, "validation")
-    model = new_model(store, config)
+    model = new_model(store, config).to(worker.device)
     optimizer = make_optimizer(model, config.learning_rate)
     progress, best = load_checkpoint(run, model, optimizer)
     if worker.rank == 0:

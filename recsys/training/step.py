@@ -19,8 +19,9 @@ def train_step(
     """Update `model` with this worker's share of a step and return the loss of all workers, the same on each of them.
 
     Shares may differ in size: each weighs in with its part of `samples_of_all_workers`, so that N workers take the step
-    that one would take, except that each normalises its own share (BatchNorm).
+    that one would take, except that each normalises its own share (BatchNorm). The step is taken where the model is.
     """
+    batch = batch.to(next(model.parameters()).device)
     optimizer.zero_grad(set_to_none=True)
     loss = model.loss(batch, l2=l2)
     weighted = loss * (batch.n_samples / samples_of_all_workers)

@@ -2,10 +2,12 @@
 
 import typer
 
+from recollect.cli.bench import bench_app
 from recollect.cli.data import data_app
 from recollect.cli.demo import demo
 from recollect.cli.evaluate import evaluate
 from recollect.cli.history import history_app
+from recollect.cli.kernels import kernels_app
 from recollect.cli.score import score
 from recollect.cli.serve import serve
 from recollect.cli.train import train
@@ -25,3 +27,5 @@ app.command()(evaluate)
 app.add_typer(history_app, name="history")
 app.command()(serve)
 app.command()(score)
+app.add_typer(kernels_app, name="kernels")
+app.add_typer(bench_app, name="bench")

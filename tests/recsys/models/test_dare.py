@@ -13,6 +13,7 @@ For target 2, q = (2, 0.5) and s = q·k/√2 + position score:
 """
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
@@ -170,6 +171,28 @@ def test_loss_is_both_cross_entropies_and_the_penalty(model: Dare) -> None:
     assert model.loss(given, l2=0.5).detach().item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("backend", ["triton", "cpu"])
+def test_a_step_learns_the_same_on_every_backend(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(backend if backend == "triton" else "numba")
+    generator = torch.Generator().manual_seed(3)
+    config = DareConfig(n_items=12, n_categories=4, attention_dim=3, representation_dim=5, n_positions=6, search_k=4)
+    model = Dare(config, torch.randint(0, 5, (13,), generator=generator), generator=generator)
+    with torch.no_grad():
+        for embeddings in (model.attention, model.representation):
+            for table in embeddings.children():
+                table.weight.mul_(60)  # far from the small beginnings where every behaviour weighs alike
+    histories = [torch.randint(0, 13, (length,), generator=generator).tolist() for length in (9, 0, 1, 17, 4)]
+    given = batch(histories, torch.randint(0, 13, (5, 3), generator=generator).tolist())
+    gradients = []
+    for choice in (backend, "reference"):
+        for op in ("behavior_search", "target_attention"):
+            dispatching = import_module(f"recollect_kernels.{op}.op")  # the package's attribute is the op itself
+            monkeypatch.setattr(dispatching, "choose_backend", lambda *_, choice=choice, **__: choice)
+        gradients.append(torch.autograd.grad(model.loss(given, l2=0.1), list(model.parameters())))
+    for name, ours, reference in zip(dict(model.named_parameters()), *gradients, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def test_main_loss_trains_both_sets_through_the_kept_behaviours_alone(model: Dare) -> None:
     given = batch([[2, 1, 3, 1], [2, 3, 2, 2]], [[2], [2]])
     main, _ = model.eval()(given)
@@ -237,7 +260,7 @@ def test_a_batch_that_uses_part_of_the_catalogue_trains_as_one_that_reads_all_of
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [
-        pytest.param("float32", 1e-6, id="float32"),
+        pytest.param("float32", 1e-5, id="float32"),  # sums are added in another order
         pytest.param("float16", 2e-3, id="float16"),
         pytest.param("int8", 2e-2, id="int8"),
     ],
