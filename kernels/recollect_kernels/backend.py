@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from recollect_kernels.tables import Table
+from recollect_kernels.tables import ScaledTable, Table
 
 Backend = Literal["auto", "triton", "cpu", "reference"]
 """`auto` takes the fastest implementation for the device; `reference` is the plain torch one that the others are held
@@ -50,8 +50,12 @@ def _obstacle_to_triton(query: Tensor, tables: tuple[Table, ...], k: int) -> str
         return "needs the triton package"
     if query.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         return f"needs tensors on a CUDA device, got a query on {query.device}"
-    if query.device.type == "cuda" and _capability(query.device) < (8, 0):
-        return f"needs compute capability 8.0 or newer, got {'.'.join(map(str, _capability(query.device)))}"
+    if query.device.type == "cuda":
+        float8 = any(isinstance(table, ScaledTable) and table.rows.dtype == torch.float8_e4m3fn for table in tables)
+        least, found = (8, 9) if float8 else (8, 0), _capability(query.device)
+        if found < least:
+            what = " for float8 tables" if float8 else ""
+            return f"needs compute capability {least[0]}.{least[1]} or newer{what}, got {found[0]}.{found[1]}"
     if k > LARGEST_K:
         return f"keeps at most {LARGEST_K} behaviours, got k = {k}"
     if torch.float64 in (query.dtype, *(table.dtype for table in tables if isinstance(table, Tensor))):

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton")
 
-from recollect_kernels import target_attention
+from recollect_kernels import launch, target_attention
 from recollect_kernels.tables import ScaledTable, Table, gather_rows, quantize_rows
-from recollect_kernels.target_attention import launch, reference, segments, triton, triton_kept, triton_whole
+from recollect_kernels.target_attention import reference, segments, triton, triton_kept, triton_whole
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 Leaves = dict[str, Any]  # None for a leaf that a problem goes without

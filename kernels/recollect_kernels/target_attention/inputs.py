@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recollect_kernels.launch import padded
 from recollect_kernels.tables import ScaledTable, Table
-from recollect_kernels.target_attention.launch import padded
 
 
 class Inputs(NamedTuple):

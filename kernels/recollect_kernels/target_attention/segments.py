@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, Int32, Int64
 from torch import Tensor
 
-from recollect_kernels.target_attention import launch
+from recollect_kernels import launch
 from recollect_kernels.target_attention.segment_kernels import join_chunks_kernel, weighted_sum_kernel
 
 WALK = 256

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recollect_kernels.target_attention import launch
+from recollect_kernels import launch
 from recollect_kernels.target_attention.inputs import Inputs, contiguous
 from recollect_kernels.target_attention.kept_kernels import attend_kept_gradient_kernel, attend_kept_kernel
 from recollect_kernels.target_attention.segments import cut, fold_recency, weighted_sums

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from recollect_kernels.target_attention import launch
+from recollect_kernels import launch
 from recollect_kernels.target_attention.inputs import Inputs, contiguous
 from recollect_kernels.target_attention.segments import cut, fold_recency, histories_of, join_chunks, room_for_sums
 from recollect_kernels.target_attention.whole_kernels import (
