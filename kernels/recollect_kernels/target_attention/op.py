@@ -8,7 +8,7 @@ from torch import Tensor
 from recollect_kernels.arguments import bound_lengths, check_history, check_values
 from recollect_kernels.backend import Backend, choose_backend
 from recollect_kernels.tables import Table
-from recollect_kernels.target_attention import reference
+from recollect_kernels.target_attention import cpu, reference
 
 
 class AttentionResult(NamedTuple):
@@ -40,7 +40,7 @@ def target_attention(
     `positions` come from `behavior_search`; None pools the whole history. `recency_values` adds a value that depends on
     recency alone, concatenated behind the table's. Gradients reach query, keys, values and both recency arguments
     through the pooled behaviours only, in an order of additions that is the same each time. Stage 2 of arXiv
-    2410.02604. `longest` is that of `behavior_search`. On the CPU every backend is the plain torch one.
+    2410.02604. `longest` is that of `behavior_search`.
 
     Raises ValueError for arguments that do not fit, and for a backend that cannot run where the tensors are.
     """
@@ -59,6 +59,7 @@ def target_attention(
         if positions is None:
             return AttentionResult(triton.attend_all(*arguments, *beside, longest), None)
         return AttentionResult(*triton.attend_kept(*arguments, positions, *beside, longest))
+    implementation = cpu if chosen == "cpu" else reference
     if positions is None:
-        return AttentionResult(reference.attend_all(*arguments, *beside), None)
-    return AttentionResult(*reference.attend_kept(*arguments, positions, *beside))
+        return AttentionResult(implementation.attend_all(*arguments, *beside), None)
+    return AttentionResult(*implementation.attend_kept(*arguments, positions, *beside))

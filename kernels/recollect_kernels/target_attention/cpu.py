@@ -1,0 +1,254 @@
+"""The pooling on a CPU: compiled loops with gradients of their own where numba is installed, torch otherwise."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recollect_kernels import loops, ragged
+from recollect_kernels.tables import Table, gather_rows
+from recollect_kernels.target_attention import reference
+from recollect_kernels.target_attention.cpu_gradients import NO_NUMBERS, NO_VALUES, READING, Gradients, compiled
+from recollect_kernels.threads import ranges
+
+_GATHERED = 1 << 18
+"""Behaviours whose rows are held in fp32 at once where the table is not."""
+_MOST_ROWS = 1 << 31
+"""Rows of a table, and occurrences of them, that the loops can number."""
+
+_NO_BYTES = np.empty((0, 0), np.uint8)
+
+
+def attend_kept(
+    query: Float[Tensor, "b t d"],
+    keys: Table,
+    values: Table,
+    rows: Int[Tensor, " n"],
+    offsets: Int[Tensor, " b_and_one"],
+    positions: Int64[Tensor, "b t k"],
+    recency_bias: Float[Tensor, " p"] | None,
+    recency_values: Float[Tensor, "q r"] | None,
+) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
+    """Output and weights of the behaviours at `positions`, those at -1 left out.
+
+    Raises ValueError, from plain fp32 tables without a look at other rows, where offsets or the rows at `positions` do
+    not fit, as `ragged.longest_history` does.
+    """
+    learns = _learns(query, keys, values, recency_bias, recency_values)
+    if len(rows) == 0 or not _suits_loops(learns, positions.numel(), keys, values, query, recency_bias, recency_values):
+        return reference.attend_kept(query, keys, values, rows, offsets, positions, recency_bias, recency_values)
+    beside = recency_bias, recency_values
+    if not (loops.is_plain(keys) and loops.is_plain(values)):
+        found = _find_kept(keys, values, rows, offsets, positions)
+        tables = gather_rows(keys, found), gather_rows(values, found)
+        return _pool_kept(query, *tables, rows[:0], offsets, positions, *beside)
+    if not learns:
+        return _pool_kept(query, keys, values, rows, offsets, positions, *beside)
+    output, weights = _Kept.apply(  # type: ignore[no-untyped-call]
+        query.float(), keys, values, rows, offsets, positions, *map(_in_fp32, beside)
+    )
+    return output, weights
+
+
+def attend_all(
+    query: Float[Tensor, "b t d"],
+    keys: Table,
+    values: Table,
+    rows: Int[Tensor, " n"],
+    offsets: Int[Tensor, " b_and_one"],
+    recency_bias: Float[Tensor, " p"] | None,
+    recency_values: Float[Tensor, "q r"] | None,
+) -> Float[Tensor, "b t e_r"]:
+    """Output of every behaviour. Row ids are not checked."""
+    learns = _learns(query, keys, values, recency_bias, recency_values)
+    if not _suits_loops(learns, len(rows), keys, values, query, recency_bias, recency_values):
+        return reference.attend_all(query, keys, values, rows, offsets, recency_bias, recency_values)
+    beside = recency_bias, recency_values
+    if not (loops.is_plain(keys) and loops.is_plain(values)):
+        return _pool_all_gathered(query, keys, values, rows, offsets, *beside)
+    if not learns:
+        return _pool_all(query, keys, values, rows, offsets, *beside)[0]
+    output: Tensor = _Whole.apply(  # type: ignore[no-untyped-call]
+        query.float(), keys, values, rows, offsets, *map(_in_fp32, beside)
+    )
+    return output
+
+
+class _Kept(torch.autograd.Function):
+    """`attend_kept` with gradients of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor]:
+        output, weights = _pool_kept(*arguments)
+        ctx.save_for_backward(*arguments, weights)
+        ctx.set_materialize_grads(False)
+        return output, weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_output: Tensor | None, of_weights: Tensor | None) -> tuple[Tensor | None, ...]:
+        query, keys, values, rows, offsets, positions, bias, beside, weights = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        gradients = Gradients(query, keys, values, bias, beside, (*needs[:3], *needs[6:]))
+        if weights.numel() > 0 and not (of_output is None and of_weights is None):
+            if of_output is None:
+                of_output = query.new_zeros(*query.shape[:2], gradients.width)
+            gradients.add_kept(rows, offsets, positions, weights, of_output, of_weights)
+        of_query, of_keys, of_values, of_bias, of_beside = gradients.tensors()
+        return of_query, of_keys, of_values, None, None, None, of_bias, of_beside
+
+
+class _Whole(torch.autograd.Function):
+    """`attend_all` with gradients of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        output, norms = _pool_all(*arguments, learns=True)
+        ctx.save_for_backward(*arguments, output, norms)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_output: Tensor) -> tuple[Tensor | None, ...]:
+        query, keys, values, rows, offsets, bias, beside, output, norms = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        gradients = Gradients(query, keys, values, bias, beside, (*needs[:3], *needs[5:]))
+        if output.numel() > 0 and len(rows) > 0:
+            gradients.add_all(rows, offsets, output, norms, of_output)
+        of_query, of_keys, of_values, of_bias, of_beside = gradients.tensors()
+        return of_query, of_keys, of_values, None, None, of_bias, of_beside
+
+
+def _pool_kept(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    positions: Tensor,
+    recency_bias: Tensor | None,
+    recency_values: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`attend_kept` from plain tables; without rows, they hold those of all positions in turn."""
+    batch, targets, k = positions.shape
+    bias = NO_NUMBERS if recency_bias is None else loops.array(recency_bias, torch.float32)
+    beside = NO_VALUES if recency_values is None else loops.array(recency_values, torch.float32)
+    width = values.shape[1] + beside.shape[1]
+    output = np.empty((batch, targets, width), np.float32)
+    weights = np.empty((batch, targets, k), np.float32)
+    wrong = np.zeros(1, np.int64)
+    call = (
+        loops.array(query, torch.float32).reshape(-1),
+        loops.array(keys),
+        loops.array(values),
+        loops.array(rows),
+        loops.array(offsets, torch.int64),
+        loops.array(positions).reshape(-1),
+        bias,
+        beside,
+        targets,
+        output.reshape(-1),
+        weights.reshape(-1),
+        wrong,
+    )
+    cost = weights.size * (query.shape[2] + width + READING)
+    loops._run(compiled().attend_kept, call, loops._shares(None, batch, targets, cost))
+    if wrong[0]:
+        ragged.longest_history(rows, offsets, len(keys))
+    return torch.from_numpy(output), torch.from_numpy(weights)
+
+
+def _pool_all(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    recency_bias: Tensor | None,
+    recency_values: Tensor | None,
+    longest: int | None = None,
+    *,
+    learns: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`attend_all` from plain tables, and what `learns` keeps for the backward pass, [B, T, 2] or empty."""
+    batch, targets, d = query.shape
+    bias = NO_NUMBERS if recency_bias is None else loops.array(recency_bias, torch.float32)
+    beside = NO_VALUES if recency_values is None else loops.array(recency_values, torch.float32)
+    ends = loops.array(offsets, torch.int64)
+    if longest is None:
+        longest = int(np.diff(ends).max(initial=0))
+    width = values.shape[1] + beside.shape[1]
+    output = np.empty((batch, targets, width), np.float32)
+    norms = np.empty((batch, targets, 2) if learns else (0, 0, 0), np.float32)
+    call = (
+        loops.array(query, torch.float32).reshape(-1),
+        loops.array(keys),
+        loops.array(values),
+        loops.array(rows, torch.int32),
+        ends,
+        bias,
+        beside,
+        targets,
+        longest,
+        output.reshape(-1),
+        norms.reshape(-1),
+    )
+    cost = len(rows) * (targets * (d + width) + READING)
+    loops._run(compiled().attend_all, call, loops._shares(ends, batch, targets, cost))
+    return torch.from_numpy(output), torch.from_numpy(norms)
+
+
+def _find_kept(keys: Table, values: Table, rows: Tensor, offsets: Tensor, positions: Tensor) -> Tensor:
+    """Rows of the behaviours at `positions`, flat and on their way into the cache."""
+    found = np.empty(positions.numel(), np.int64)
+    history = loops.array(rows), loops.array(offsets, torch.int64), loops.array(positions).reshape(-1)
+    compiled().find_kept(_bytes(keys), _bytes(values), *history, found)
+    return torch.from_numpy(found)
+
+
+def _bytes(table: Table) -> Any:
+    """What a table stores as bytes [V, …], or none where its rows lie apart."""
+    stored = table if isinstance(table, Tensor) else table.rows
+    return stored.detach().view(torch.uint8).numpy() if stored.is_contiguous() else _NO_BYTES
+
+
+def _pool_all_gathered(
+    query: Tensor,
+    keys: Table,
+    values: Table,
+    rows: Tensor,
+    offsets: Tensor,
+    recency_bias: Tensor | None,
+    recency_values: Tensor | None,
+) -> Tensor:
+    """`attend_all` from tables whose rows become fp32 first, some histories at a time."""
+    longest = int(offsets.diff().max()) if len(query) else 0
+    width = values.shape[1] + (0 if recency_values is None else recency_values.shape[1])
+    output = torch.empty(*query.shape[:2], width)
+    for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED):
+        here = rows[offsets[b0] : offsets[b1]]
+        tables = gather_rows(keys, here), gather_rows(values, here)
+        history = torch.arange(len(here), dtype=torch.int32), offsets[b0 : b1 + 1] - offsets[b0]
+        output[b0:b1], _ = _pool_all(query[b0:b1], *tables, *history, recency_bias, recency_values, longest)
+    return output
+
+
+def _learns(*arguments: Table | None) -> bool:
+    """Whether gradients are wanted; those of scaled tables never are."""
+    return torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in arguments)
+
+
+def _suits_loops(learns: bool, occurrences: int, keys: Table, values: Table, *others: Tensor | None) -> bool:
+    """Whether there are loops that compute in the precision of these, and can number them."""
+    if loops.compiled() is None or max(keys.shape[0], occurrences) >= _MOST_ROWS:
+        return False
+    if any(isinstance(x, Tensor) and x.dtype == torch.float64 for x in (keys, values, *others)):
+        return False
+    return not learns or (loops.is_plain(keys) and loops.is_plain(values))
+
+
+def _in_fp32(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.float()
