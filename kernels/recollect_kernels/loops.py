@@ -4,9 +4,7 @@ Calls of one target in a short history last some microseconds, so tensors become
 that is as it should be.
 """
 
-from collections.abc import Callable
 from functools import cache, partial
-from itertools import pairwise
 from types import ModuleType
 from typing import Any, TypeGuard
 
@@ -17,14 +15,8 @@ from torch import Tensor
 
 from recollect_kernels import ragged
 from recollect_kernels.tables import Table, gather_rows
-from recollect_kernels.threads import ranges, run_all
+from recollect_kernels.threads import READING, ranges, run_all, run_shares, shares
 
-_SHARED_FROM = 1 << 21
-"""Multiplications from which threads share a call: some 100 µs of work, a few times what waking them costs."""
-_READING = 64
-"""Multiplications that take as long as it takes to read a row."""
-_TARGETS_A_SHARE = 16
-"""Targets for which a thread gathers a history that others gather as well."""
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
 
@@ -39,9 +31,9 @@ def compiled() -> ModuleType | None:
         import numba  # noqa: F401
     except ImportError:
         return None
-    from recollect_kernels import compiled_loops
+    from recollect_kernels import compiled as loops
 
-    return compiled_loops
+    return loops
 
 
 def longest_history(rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], n_rows: int) -> int | None:
@@ -100,7 +92,7 @@ def attend(
     loops = compiled()
     assert loops is not None, "callers ask for the loops first"
     call = (array(scores), array(positions), *history, output, weights)
-    _run(loops.attend, call, _shares(None, batch, targets, scores.numel() * (output.shape[2] + _READING)))
+    run_shares(loops.attend, call, shares(None, batch, targets, scores.numel() * (output.shape[2] + READING)))
     return torch.from_numpy(output), torch.from_numpy(weights)
 
 
@@ -124,31 +116,11 @@ def _search_rows(query: Any, table: Any, rows: Any, offsets: Any, bias: Any, sco
     assert loops is not None, "callers ask for the loops first"
     call = (query, table, rows, offsets, bias, scores, positions)
     batch, targets, d = query.shape
-    shares = _shares(offsets, batch, targets, len(rows) * (targets * d + _READING))
-    if len(shares) == 1:
-        found = loops.search(*call, True, *shares[0])
+    parts = shares(offsets, batch, targets, len(rows) * (targets * d + READING))
+    if len(parts) == 1:
+        found = loops.search(*call, True, *parts[0])
     else:
         found = loops.longest_history(rows, offsets, len(table))
         if found >= 0:
-            run_all([partial(loops.search, *call, False, *share) for share in shares])
+            run_all([partial(loops.search, *call, False, *share) for share in parts])
     return None if found < 0 else found
-
-
-def _run(loop: Callable[..., None], call: tuple[Any, ...], shares: list[tuple[int, int, int, int]]) -> None:
-    if len(shares) == 1:
-        loop(*call, *shares[0])
-    else:
-        run_all([partial(loop, *call, *share) for share in shares])
-
-
-def _shares(offsets: Any, batch: int, targets: int, cost: int) -> list[tuple[int, int, int, int]]:
-    """Histories b0 … b1 and targets t0 … t1 of each thread; histories weigh alike without offsets."""
-    threads = torch.get_num_threads()
-    if threads == 1 or cost < _SHARED_FROM:
-        return [(0, batch, 0, targets)]
-    if batch >= 2 * threads or targets < 2 * _TARGETS_A_SHARE:
-        lengths = torch.ones(batch) if offsets is None else torch.from_numpy(offsets).diff() + 1
-        return [(b0, b1, 0, targets) for b0, b1 in ranges(lengths, threads)]
-    parts = min(threads, targets // _TARGETS_A_SHARE)
-    borders = [round(part * targets / parts / 4) * 4 for part in range(parts)] + [targets]
-    return [(0, batch, t0, t1) for t0, t1 in pairwise(borders)]

@@ -3,9 +3,18 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
+
+SHARED_FROM = 1 << 21
+"""Multiplications from which threads share a call: some 100 µs of work, a few times what waking them costs."""
+READING = 64
+"""Multiplications that take as long as it takes to read a row."""
+_TARGETS_A_SHARE = 16
+"""Targets for which a thread gathers a history that others gather as well."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked child has none of its parent's threads.
@@ -34,6 +43,30 @@ def ranges(weights: torch.Tensor, parts: int) -> list[tuple[int, int]]:
     cuts = torch.searchsorted(ends, goals) + 1
     borders = sorted({0, len(ends), *(min(cut, len(ends)) for cut in cuts.tolist())})
     return list(pairwise(borders))
+
+
+def run_shares(loop: Callable[..., None], call: tuple[Any, ...], shares: list[tuple[int, int, int, int]]) -> None:
+    """Run `loop(*call, b0, b1, t0, t1)` for each share."""
+    if len(shares) == 1:
+        loop(*call, *shares[0])
+    else:
+        run_all([partial(loop, *call, *share) for share in shares])
+
+
+def shares(offsets: Any, batch: int, targets: int, cost: int) -> list[tuple[int, int, int, int]]:
+    """Histories b0 … b1 and targets t0 … t1 of each thread that a call of `cost` multiplications is worth.
+
+    `offsets` [B + 1] is an array; None lets histories weigh alike.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or cost < SHARED_FROM:
+        return [(0, batch, 0, targets)]
+    if batch >= 2 * threads or targets < 2 * _TARGETS_A_SHARE:
+        lengths = torch.ones(batch) if offsets is None else torch.from_numpy(offsets).diff() + 1
+        return [(b0, b1, 0, targets) for b0, b1 in ranges(lengths, threads)]
+    parts = min(threads, targets // _TARGETS_A_SHARE)
+    borders = [round(part * targets / parts / 4) * 4 for part in range(parts)] + [targets]
+    return [(0, batch, t0, t1) for t0, t1 in pairwise(borders)]
 
 
 def _pool(size: int) -> ThreadPoolExecutor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recollect_kernels import loops, quantize_rows
+from recollect_kernels import threads as sharing
 from recollect_kernels.target_attention import cpu, cpu_gradients, reference
 from recsys.models import dare
 from recsys.models.batch import Batch
@@ -183,8 +184,7 @@ def test_without_gradients_nothing_is_kept(how: str) -> None:
 @pytest.mark.parametrize("how", POOLS)
 @pytest.mark.parametrize("count", [2, 3])
 def test_threads_change_no_bit(count: int, how: str, threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu_gradients, "_SHARED_FROM", 0)
-    monkeypatch.setattr(loops, "_SHARED_FROM", 0)
+    monkeypatch.setattr(sharing, "SHARED_FROM", 0)
     given = draw([200, 0, 700, 1, 63] * 8, 3, vocabulary=50)
     found = []
     for threads_given in (1, 1, count):
@@ -197,7 +197,7 @@ def test_threads_change_no_bit(count: int, how: str, threads: None, monkeypatch:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_targets_of_one_history_are_shared(count: int, threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "_SHARED_FROM", 0)
+    monkeypatch.setattr(sharing, "SHARED_FROM", 0)
     torch.set_num_threads(count)
     given = draw([150], 70)
     for how in POOLS:

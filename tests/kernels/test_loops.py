@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -52,15 +51,6 @@ def test_threads_change_nothing(lengths: list[int], targets: int, count: int, th
         assert torch.equal(alone, shared)
 
 
-def test_work_is_shared_when_there_is_enough_of_it(threads: object) -> None:
-    torch.set_num_threads(4)
-    one, eight = np.array([0, 10_000]), np.arange(9) * 10_000
-    assert loops._shares(one, 1, 500, 1 << 30) == [(0, 1, 0, 124), (0, 1, 124, 248), (0, 1, 248, 376), (0, 1, 376, 500)]
-    assert loops._shares(eight, 8, 1, 1 << 30) == [(0, 2, 0, 1), (2, 4, 0, 1), (4, 6, 0, 1), (6, 8, 0, 1)]
-    assert loops._shares(one, 1, 500, 1 << 10) == [(0, 1, 0, 500)]
-    assert loops._shares(one, 1, 5, 1 << 30) == [(0, 1, 0, 5)], "too few targets to gather the history twice for"
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_table(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_GATHERED", 1_000)  # so that rows are gathered in several turns
@@ -99,7 +89,7 @@ def test_rows_outside_the_table_are_refused(way: str, monkeypatch: pytest.Monkey
 
 def test_machine_code_is_read_from_disk_by_the_next_process(tmp_path: Path) -> None:
     program = (
-        "from recollect_kernels import compiled_loops as loops, prepare;"
+        "from recollect_kernels import compiled as loops, prepare;"
         "print(prepare()[0]);"
         "print(sum(s.cache_hits[key] for s in (loops.search.stats, loops.attend.stats) for key in s.cache_hits))"
     )

@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 from recollect_kernels import loops, ragged
 from recollect_kernels.tables import Table, gather_rows
 from recollect_kernels.target_attention import reference
-from recollect_kernels.target_attention.cpu_gradients import NO_NUMBERS, NO_VALUES, READING, Gradients, compiled
-from recollect_kernels.threads import ranges
+from recollect_kernels.target_attention.cpu_gradients import NO_NUMBERS, NO_VALUES, Gradients, compiled
+from recollect_kernels.threads import READING, ranges, run_shares, shares
 
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
@@ -34,14 +34,16 @@ def attend_kept(
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
     """Output and weights of the behaviours at `positions`, those at -1 left out.
 
-    Raises ValueError, from plain fp32 tables without a look at other rows, where offsets or the rows at `positions` do
-    not fit, as `ragged.longest_history` does.
+    Raises ValueError where offsets or rows do not fit, as `ragged.longest_history` does; of plain fp32 tables only the
+    rows at `positions` are looked at.
     """
     learns = _learns(query, keys, values, recency_bias, recency_values)
     if len(rows) == 0 or not _suits_loops(learns, positions.numel(), keys, values, query, recency_bias, recency_values):
+        _check(keys, rows, offsets)
         return reference.attend_kept(query, keys, values, rows, offsets, positions, recency_bias, recency_values)
     beside = recency_bias, recency_values
     if not (loops.is_plain(keys) and loops.is_plain(values)):
+        _check(keys, rows, offsets)
         found = _find_kept(keys, values, rows, offsets, positions)
         tables = gather_rows(keys, found), gather_rows(values, found)
         return _pool_kept(query, *tables, rows[:0], offsets, positions, *beside)
@@ -62,7 +64,11 @@ def attend_all(
     recency_bias: Float[Tensor, " p"] | None,
     recency_values: Float[Tensor, "q r"] | None,
 ) -> Float[Tensor, "b t e_r"]:
-    """Output of every behaviour. Row ids are not checked."""
+    """Output of every behaviour.
+
+    Raises ValueError where offsets or rows do not fit, as `ragged.longest_history` does.
+    """
+    _check(keys, rows, offsets)
     learns = _learns(query, keys, values, recency_bias, recency_values)
     if not _suits_loops(learns, len(rows), keys, values, query, recency_bias, recency_values):
         return reference.attend_all(query, keys, values, rows, offsets, recency_bias, recency_values)
@@ -155,7 +161,7 @@ def _pool_kept(
         wrong,
     )
     cost = weights.size * (query.shape[2] + width + READING)
-    loops._run(compiled().attend_kept, call, loops._shares(None, batch, targets, cost))
+    run_shares(compiled().attend_kept, call, shares(None, batch, targets, cost))
     if wrong[0]:
         ragged.longest_history(rows, offsets, len(keys))
     return torch.from_numpy(output), torch.from_numpy(weights)
@@ -197,7 +203,7 @@ def _pool_all(
         norms.reshape(-1),
     )
     cost = len(rows) * (targets * (d + width) + READING)
-    loops._run(compiled().attend_all, call, loops._shares(ends, batch, targets, cost))
+    run_shares(compiled().attend_all, call, shares(ends, batch, targets, cost))
     return torch.from_numpy(output), torch.from_numpy(norms)
 
 
@@ -234,6 +240,11 @@ def _pool_all_gathered(
         history = torch.arange(len(here), dtype=torch.int32), offsets[b0 : b1 + 1] - offsets[b0]
         output[b0:b1], _ = _pool_all(query[b0:b1], *tables, *history, recency_bias, recency_values, longest)
     return output
+
+
+def _check(keys: Table, rows: Tensor, offsets: Tensor) -> None:
+    if loops.longest_history(rows, offsets, keys.shape[0]) is None:
+        ragged.longest_history(rows, offsets, keys.shape[0])
 
 
 def _learns(*arguments: Table | None) -> bool:

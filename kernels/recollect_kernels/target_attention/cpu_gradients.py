@@ -1,7 +1,7 @@
 """Gradients of the pooling on a CPU, by compiled loops: the same bit for bit for any number of threads."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -10,13 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recollect_kernels import loops
-from recollect_kernels.threads import ranges, run_all
+from recollect_kernels import loops, threads
+from recollect_kernels.threads import READING, ranges, run_all
 
-_SHARED_FROM = 1 << 21
-"""Multiplications from which threads share a call, as in `loops`."""
-READING = 64
-"""Multiplications that take as long as it takes to read a row."""
 _PARTS = 32
 """Ranges of histories whose sums for the recency tables are made apart and then added, whoever makes them."""
 _HELD = 1 << 22
@@ -28,12 +24,11 @@ NO_VALUES = np.empty((1, 0), np.float32)
 """What stands for recency values that are not given."""
 
 
-@cache
 def compiled() -> ModuleType:
-    """The loops; only called where `loops.compiled` has some."""
-    from recollect_kernels import compiled_attention
-
-    return compiled_attention
+    """The loops; only called where there are some."""
+    found = loops.compiled()
+    assert found is not None, "callers ask for the loops first"
+    return found
 
 
 class Gradients:
@@ -163,8 +158,8 @@ class Gradients:
 
 def _share(loop: Callable[..., None], ends: Any, cost: int) -> None:
     """Call `loop` with ranges of items, of which all up to each weigh `ends`: one for each thread that is worth it."""
-    threads = torch.get_num_threads() if cost >= _SHARED_FROM else 1
-    cuts = np.searchsorted(ends, [ends[-1] * part / threads for part in range(1, threads)])
+    parts = torch.get_num_threads() if cost >= threads.SHARED_FROM else 1
+    cuts = np.searchsorted(ends, [ends[-1] * part / parts for part in range(1, parts)])
     borders = sorted({0, len(ends), *(int(cut) for cut in cuts)})
     run_all([partial(loop, *share) for share in pairwise(borders)])
 

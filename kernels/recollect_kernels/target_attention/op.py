@@ -48,18 +48,21 @@ def target_attention(
     chosen = choose_backend(backend, query, keys, values, k=k)
     check_history(query, keys, rows, offsets, recency_bias)
     check_values(keys, values, recency_values)
-    longest = bound_lengths(keys, rows, offsets, longest)
     if positions is not None and (positions.dim() != 3 or positions.shape[:2] != query.shape[:2]):
         raise ValueError(f"positions must be [{query.shape[0]}, {query.shape[1]}, K], got {tuple(positions.shape)}")
     arguments = (query, keys, values, rows, offsets)
     beside = (recency_bias, recency_values)
+    if chosen == "cpu":
+        if positions is None:
+            return AttentionResult(cpu.attend_all(*arguments, *beside), None)
+        return AttentionResult(*cpu.attend_kept(*arguments, positions, *beside))
+    longest = bound_lengths(keys, rows, offsets, longest)
     if chosen == "triton":
         from recollect_kernels.target_attention import triton
 
         if positions is None:
             return AttentionResult(triton.attend_all(*arguments, *beside, longest), None)
         return AttentionResult(*triton.attend_kept(*arguments, positions, *beside, longest))
-    implementation = cpu if chosen == "cpu" else reference
     if positions is None:
-        return AttentionResult(implementation.attend_all(*arguments, *beside), None)
-    return AttentionResult(*implementation.attend_kept(*arguments, positions, *beside))
+        return AttentionResult(reference.attend_all(*arguments, *beside), None)
+    return AttentionResult(*reference.attend_kept(*arguments, positions, *beside))

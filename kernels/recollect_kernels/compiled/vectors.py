@@ -1,4 +1,4 @@
-"""Sums, products, maxima and exponentials of vectors in memory, as the compiled attention inlines them; needs numba.
+"""Sums, products, maxima and exponentials of vectors in memory, as the attention inlines them.
 
 Rows are taken four at a time, so that a vector that meets them is read and written once for all four.
 """
@@ -6,16 +6,13 @@ Rows are taken four at a time, so that a vector that meets them is read and writ
 import numpy as np
 from numba import njit
 
-LANES = 16
-"""Numbers in a cache line, and that `maximum` takes at a time."""
+from recollect_kernels.compiled.building import LANES, at
+
 ROWS = 4
 """Rows that products and sums take at a time."""
 
 ZERO = np.float32(0)
 ONE = np.float32(1)
-
-# An unsigned index spares numba's test for a negative one, without which nothing is vectorised.
-at = np.uint64
 
 # Sums may be reordered and fused; NaN, infinities and signed zeros keep their meaning.
 _SUMS = {"contract", "reassoc"}

@@ -1,21 +1,15 @@
-"""The CPU's search and pooling as compiled loops over cache-sized blocks; needs numba.
+"""Search histories, and pool what is found, over blocks that stay in cache.
 
 A block of behaviours is gathered once and turned into columns, so that one instruction scores sixteen of them for each
 of four targets. Of every 32 scores only the maximum is looked at: where it does not reach the k-th best so far, none of
 them does. Scores are kept as the sort keys of `behavior_search.ordering`, integers that order NaN, signed zeros and
 ties without special cases.
-
-Importing this module takes the machine code from numba's cache on disk, and compiles it where that has none:
-`recollect_kernels.prepare` sees to it before the first request. Every function lets go of the GIL and starts no thread.
 """
 
-import warnings
-
 import numpy as np
-from llvmlite import ir
 from numba import boolean, float32, int32, int64, njit, void
-from numba.core import cgutils
-from numba.extending import intrinsic
+
+from recollect_kernels.compiled.building import ask_for, at, compiled
 
 _BLOCK = 256
 """Behaviours gathered at a time: 16 KB of columns at d = 16."""
@@ -23,8 +17,6 @@ _GROUP = 32
 """Behaviours whose maximum is compared before they are."""
 _HEAD = 1024
 """Behaviours at the beginning of a long history from which the first bound is found by counting."""
-_LINE = 16
-"""Numbers in a cache line."""
 _TARGETS = 4
 """Targets scored together, which share each load of a column."""
 
@@ -43,53 +35,8 @@ _SIGN = np.int32(31)
 
 _SMALLEST = np.finfo(np.float32).min
 
-# An unsigned index spares numba's test for a negative one, without which nothing is vectorised.
-_at = np.uint64
-
 # Sums may be reordered and fused; NaN, infinities and signed zeros keep their meaning.
 _SUMS = {"contract", "reassoc"}
-
-
-def _compiled(signatures):
-    """Compile now, or read from the cache; where there is no place for one, the process compiles for itself."""
-
-    def decorate(function):
-        try:
-            return njit(signatures, nogil=True, error_model="numpy", cache=True)(function)
-        except RuntimeError as error:
-            warnings.warn(
-                f"compiled loops cannot be kept on disk ({error}), so that every process compiles them for seconds; "
-                "set NUMBA_CACHE_DIR to a directory that can be written",
-                stacklevel=2,
-            )
-            return njit(signatures, nogil=True, error_model="numpy")(function)
-
-    return decorate
-
-
-@intrinsic
-def _prefetch(_, table, row, column):
-    """Ask for the cache line of table[row, column] without waiting for it."""
-
-    def generate(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        place = cgutils.get_item_pointer(context, builder, signature.args[0], array, arguments[1:])
-        pointer = ir.IntType(8).as_pointer()
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [builder.bitcast(place, pointer), flag(0), flag(3), flag(1)])  # read, keep, data
-        return context.get_dummy_value()
-
-    return void(table, row, column), generate
-
-
-@njit(nogil=True)
-def _ask_for(table, rows, begin, end):
-    """Prefetch the rows of the behaviours begin … end."""
-    for column in range(0, table.shape[1], _LINE):
-        for j in range(begin, end):
-            _prefetch(table, _at(rows[_at(j)]), _at(column))
 
 
 @njit(nogil=True)
@@ -98,13 +45,13 @@ def _order(bits, source, keys, maxima, place):
     for g in range(_BLOCK // _GROUP):
         best = _LOWEST
         for i in range(_GROUP):
-            b = bits[_at(source + g * _GROUP + i)]
+            b = bits[at(source + g * _GROUP + i)]
             b = _ZERO if b == _LOWEST else b  # -0 ties with +0
             ordered = np.int32(b ^ ((b >> _SIGN) & _MAGNITUDE))
             ordered = _LOWEST if (b & _MAGNITUDE) > _INFINITY else ordered
-            keys[_at(place + g * _GROUP + i)] = ordered
+            keys[at(place + g * _GROUP + i)] = ordered
             best = max(best, ordered)
-        maxima[_at(place // _GROUP + g)] = best
+        maxima[at(place // _GROUP + g)] = best
 
 
 @njit(nogil=True)
@@ -113,17 +60,17 @@ def _head_floor(keys, maxima, place, k):
 
     Without it, the first behaviours would be inserted one by one only to be driven out by the next.
     """
-    low, high = np.int64(maxima[_at(place // _GROUP)]), np.int64(maxima[_at(place // _GROUP)])
+    low, high = np.int64(maxima[at(place // _GROUP)]), np.int64(maxima[at(place // _GROUP)])
     for g in range(_HEAD // _GROUP):
-        low = min(low, np.int64(maxima[_at(place // _GROUP + g)]))
-        high = max(high, np.int64(maxima[_at(place // _GROUP + g)]))
+        low = min(low, np.int64(maxima[at(place // _GROUP + g)]))
+        high = max(high, np.int64(maxima[at(place // _GROUP + g)]))
     # Each group has one that is not below the least maximum; where that is too few, any number may be the floor.
     low = low - 1 if k <= _HEAD // _GROUP else np.int64(_LOWEST) - 1
     while high - low > 1:
         middle = np.int32((low + high) // 2)
         above = np.int32(0)
         for j in range(_HEAD):
-            above += np.int32(keys[_at(place + j)] > middle)
+            above += np.int32(keys[at(place + j)] > middle)
         if above < k:
             high = np.int64(middle)
         else:
@@ -147,21 +94,21 @@ def _offer(keys, maxima, start, n, position, kept, begin, end, floor):
 
     Blocks come oldest first, so that whoever ties with the last that is kept has lost: histories repeat their items.
     """
-    bound = max(floor, _bound(kept[_at(end - 1)]))
+    bound = max(floor, _bound(kept[at(end - 1)]))
     for first in range(0, n, _GROUP):
-        if maxima[_at((start + first) // _GROUP)] <= bound:
+        if maxima[at((start + first) // _GROUP)] <= bound:
             continue
         for j in range(first, min(n, first + _GROUP)):
-            ordered = keys[_at(start + j)]
+            ordered = keys[at(start + j)]
             if ordered <= bound:
                 continue
             key = (np.int64(ordered) << 32) | (_LAST_POSITION - (position + j))
             place = end - 1
-            while place > begin and kept[_at(place - 1)] < key:
-                kept[_at(place)] = kept[_at(place - 1)]
+            while place > begin and kept[at(place - 1)] < key:
+                kept[at(place)] = kept[at(place - 1)]
                 place -= 1
-            kept[_at(place)] = key
-            bound = max(floor, _bound(kept[_at(end - 1)]))
+            kept[at(place)] = key
+            bound = max(floor, _bound(kept[at(end - 1)]))
 
 
 @njit(nogil=True, fastmath=_SUMS)
@@ -169,11 +116,11 @@ def _score_rows(table, rows, first, n, query, scores):
     """Add the products of one target with n behaviours to their scores."""
     d = table.shape[1]
     for j in range(n):
-        row = _at(rows[_at(first + j)])
+        row = at(rows[at(first + j)])
         product = np.float32(0)
         for f in range(d):
-            product += table[row, _at(f)] * query[f]
-        scores[_at(j)] += product
+            product += table[row, at(f)] * query[f]
+        scores[at(j)] += product
 
 
 @njit(nogil=True)
@@ -184,14 +131,14 @@ def _gather_columns(table, rows, first, n, gathered, columns):
     """
     d = table.shape[1]
     for j in range(n):
-        row = _at(rows[_at(first + j)])
+        row = at(rows[at(first + j)])
         for f in range(d):
-            gathered[_at(j * d + f)] = table[row, _at(f)]
+            gathered[at(j * d + f)] = table[row, at(f)]
     for f in range(d):
         for j in range(n):
-            columns[_at(f * _BLOCK + j)] = gathered[_at(j * d + f)]
+            columns[at(f * _BLOCK + j)] = gathered[at(j * d + f)]
         for j in range(n, _BLOCK):
-            columns[_at(f * _BLOCK + j)] = np.float32(0)
+            columns[at(f * _BLOCK + j)] = np.float32(0)
 
 
 @njit(nogil=True, fastmath=_SUMS)
@@ -210,14 +157,14 @@ def _score_columns(columns, d, query, first, scores):
         p += d
         q30, q31, q32, q33 = query[p], query[p + 1], query[p + 2], query[p + 3]
         for j in range(_BLOCK):
-            x0 = columns[_at(f * _BLOCK + j)]
-            x1 = columns[_at((f + 1) * _BLOCK + j)]
-            x2 = columns[_at((f + 2) * _BLOCK + j)]
-            x3 = columns[_at((f + 3) * _BLOCK + j)]
-            scores[_at(j)] += (q00 * x0 + q01 * x1) + (q02 * x2 + q03 * x3)
-            scores[_at(j + _BLOCK)] += (q10 * x0 + q11 * x1) + (q12 * x2 + q13 * x3)
-            scores[_at(j + 2 * _BLOCK)] += (q20 * x0 + q21 * x1) + (q22 * x2 + q23 * x3)
-            scores[_at(j + 3 * _BLOCK)] += (q30 * x0 + q31 * x1) + (q32 * x2 + q33 * x3)
+            x0 = columns[at(f * _BLOCK + j)]
+            x1 = columns[at((f + 1) * _BLOCK + j)]
+            x2 = columns[at((f + 2) * _BLOCK + j)]
+            x3 = columns[at((f + 3) * _BLOCK + j)]
+            scores[at(j)] += (q00 * x0 + q01 * x1) + (q02 * x2 + q03 * x3)
+            scores[at(j + _BLOCK)] += (q10 * x0 + q11 * x1) + (q12 * x2 + q13 * x3)
+            scores[at(j + 2 * _BLOCK)] += (q20 * x0 + q21 * x1) + (q22 * x2 + q23 * x3)
+            scores[at(j + 3 * _BLOCK)] += (q30 * x0 + q31 * x1) + (q32 * x2 + q33 * x3)
 
 
 @njit(nogil=True)
@@ -225,24 +172,24 @@ def _lay_bias(bias, length, first, n, scores):
     """Begin the scores of a block with the recency bias, and those of what pads it with -inf."""
     last = len(bias) - 1
     for j in range(n):
-        scores[j] = bias[_at(min(length - 1 - first - j, last))] if last >= 0 else np.float32(0)
+        scores[j] = bias[at(min(length - 1 - first - j, last))] if last >= 0 else np.float32(0)
     for j in range(n, _BLOCK):
         scores[j] = -np.inf
 
 
-@_compiled([int64(row[::1], int64[::1], int64) for row in (int32, int64)])
+@compiled([int64(row[::1], int64[::1], int64) for row in (int32, int64)])
 def longest_history(rows, offsets, n_rows):
     """Length of the longest history; -1 unless offsets ascend from 0 to E and rows [E] lie within [0, n_rows)."""
     longest = np.int64(0)
     ascending = offsets[0] == 0 and offsets[len(offsets) - 1] == len(rows)
     for b in range(len(offsets) - 1):
-        length = offsets[_at(b + 1)] - offsets[_at(b)]
+        length = offsets[at(b + 1)] - offsets[at(b)]
         ascending &= length >= 0
         longest = max(longest, length)
     smallest, largest = np.int64(0), np.int64(-1)
     for i in range(len(rows)):
-        smallest = min(smallest, np.int64(rows[_at(i)]))
-        largest = max(largest, np.int64(rows[_at(i)]))
+        smallest = min(smallest, np.int64(rows[at(i)]))
+        largest = max(largest, np.int64(rows[at(i)]))
     return longest if ascending and smallest >= 0 and largest < n_rows else np.int64(-1)
 
 
@@ -265,7 +212,7 @@ _SEARCH = [
 ]
 
 
-@_compiled(_SEARCH)
+@compiled(_SEARCH)
 def search(query, table, rows, offsets, bias, scores, positions, check, b0, b1, t0, t1):
     """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
 
@@ -299,7 +246,7 @@ def search(query, table, rows, offsets, bias, scores, positions, check, b0, b1, 
         head = _HEAD if targets > 1 and length >= _HEAD else 0
         for first in range(0, length, _BLOCK):
             n = min(_BLOCK, length - first)
-            _ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
+            ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
             _lay_bias(bias, length, first, n, begun)
             if targets == 1:
                 _score_rows(table, rows, begin + first, n, wanted, begun)
@@ -310,7 +257,7 @@ def search(query, table, rows, offsets, bias, scores, positions, check, b0, b1, 
             for t in range(0, targets, _TARGETS):
                 for i in range(_TARGETS):
                     for j in range(_BLOCK):
-                        block[_at(i * _BLOCK + j)] = begun[j]
+                        block[at(i * _BLOCK + j)] = begun[j]
                 _score_columns(columns, width, wanted, t * width, block)
                 for i in range(min(_TARGETS, targets - t)):
                     if first < head:
@@ -354,7 +301,7 @@ _ATTEND = [
 ]
 
 
-@_compiled(_ATTEND)
+@compiled(_ATTEND)
 def attend(scores, positions, values, rows, offsets, recency_values, output, weights, b0, b1, t0, t1):
     """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
 
@@ -376,16 +323,16 @@ def attend(scores, positions, values, rows, offsets, recency_values, output, wei
                 weights[b, t, i] = np.exp(weights[b, t, i] - best)
                 total += weights[b, t, i]
             for f in range(e + r):
-                output[b, t, _at(f)] = np.float32(0)
+                output[b, t, at(f)] = np.float32(0)
             for i in range(k):
                 position = positions[b, t, i]
                 weight = weights[b, t, i] / total * np.float32(position >= 0)
                 weights[b, t, i] = weight
                 if position < 0:
                     continue
-                row = _at(rows[_at(begin + position)])
+                row = at(rows[at(begin + position)])
                 for f in range(e):
-                    output[b, t, _at(f)] += weight * values[row, _at(f)]
-                recency = _at(min(length - 1 - position, recency_values.shape[0] - 1))
+                    output[b, t, at(f)] += weight * values[row, at(f)]
+                recency = at(min(length - 1 - position, recency_values.shape[0] - 1))
                 for f in range(r):
-                    output[b, t, _at(e + f)] += weight * recency_values[recency, _at(f)]
+                    output[b, t, at(e + f)] += weight * recency_values[recency, at(f)]
