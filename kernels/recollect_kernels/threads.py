@@ -22,13 +22,15 @@ os.register_at_fork(after_in_child=_pools.clear)
 
 
 def run_all(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run every task and return when all have ended; the first error is raised then. The last runs on this thread."""
-    others = [_pool(len(tasks) - 1).submit(task) for task in tasks[:-1]]
-    try:
-        if tasks:
-            tasks[-1]()
-    finally:
-        failures = [future.exception() for future in others]
+    """Run every task and return when all have ended; the first error is raised then.
+
+    The calling thread waits: beside one that goes on computing, the kernel often wakes a worker on the same core.
+    """
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    futures = [_pool(len(tasks)).submit(task) for task in tasks]
+    failures = [future.exception() for future in futures]
     for failure in failures:
         if failure is not None:
             raise failure

@@ -18,6 +18,8 @@ _SAMPLE_S = 2e-3
 _TURN_S = 2e-2
 """Seconds after which a turn within a round ends, if it has a sample."""
 _MOST_SAMPLES_A_TURN = 10
+_REST_S = 0.05
+"""Seconds of rest before a turn: threads of the library that ran before spin for more work and keep their core."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,8 +52,8 @@ def in_turns(
 ) -> dict[str, Timing]:
     """Time each of `calls` in every one of `rounds` rounds, in another order each.
 
-    All are warmed up first, and a turn begins with a run that does not count: threads of the library before may still
-    be spinning. On a GPU the time is that between two events on its stream. `on_round` is called after each round.
+    All are warmed up first, and a turn begins with a rest and a run that does not count. On a GPU the time is that
+    between two events on its stream. `on_round` is called after each round.
     """
     stopwatch = _event_seconds if device == "cuda" else _wall_seconds
     runners = [_Runner(call, stopwatch) for call in calls.values()]
@@ -85,6 +87,7 @@ class _Runner:
 
     def take_turn(self) -> None:
         """Add this round's samples."""
+        time.sleep(_REST_S)
         self._run()
         for _ in range(self._samples):
             began = time.process_time()
