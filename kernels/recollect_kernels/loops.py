@@ -14,13 +14,13 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from recollect_kernels import ragged
-from recollect_kernels.tables import Table, gather_rows
+from recollect_kernels.tables import ScaledTable, Table, gather_rows
 from recollect_kernels.threads import READING, ranges, run_all, run_shares, shares
 
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
 
-_NO_BIAS = np.empty(0, np.float32)
+_NO_BIAS = _NO_SCALES = np.empty(0, np.float32)
 _NO_VALUES = np.empty((1, 0), np.float32)
 
 
@@ -61,15 +61,17 @@ def search(
     scores, positions = np.empty(shape, np.int32), np.empty(shape, np.int64)
     bias = _NO_BIAS if recency_bias is None else array(recency_bias, torch.float32)
     wanted, borders = array(query, torch.float32), array(offsets, torch.int64)
-    if is_plain(keys):
-        found = _search_rows(wanted, array(keys), array(rows), borders, bias, scores, positions)
+    stored = _stored(keys)
+    if stored is not None:
+        ids = array(rows) if stored[0].dtype == np.float32 else array(rows, torch.int32)
+        found = _search_rows(wanted, *stored, ids, borders, bias, scores, positions)
     else:
         found = longest_history(rows, offsets, keys.shape[0])
         for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED) if found is not None else []:
             begin, end = int(borders[b0]), int(borders[b1])
             gathered = array(gather_rows(keys, rows[begin:end]), torch.float32)
             own, here = np.arange(end - begin, dtype=np.int32), borders[b0 : b1 + 1] - begin
-            _search_rows(wanted[b0:b1], gathered, own, here, bias, scores[b0:b1], positions[b0:b1])
+            _search_rows(wanted[b0:b1], gathered, _NO_SCALES, own, here, bias, scores[b0:b1], positions[b0:b1])
     if found is None:
         ragged.longest_history(rows, offsets, keys.shape[0])
     return torch.from_numpy(scores.view(np.float32)), torch.from_numpy(positions)
@@ -110,11 +112,25 @@ def array(tensor: Tensor, dtype: torch.dtype | None = None) -> Any:
     return tensor.contiguous().numpy()
 
 
-def _search_rows(query: Any, table: Any, rows: Any, offsets: Any, bias: Any, scores: Any, positions: Any) -> int | None:
+def _stored(table: Table) -> tuple[Any, Any] | None:
+    """A table as the search reads it, with its scales; None for one whose rows must become fp32 first."""
+    if is_plain(table):
+        return array(table), _NO_SCALES
+    if isinstance(table, ScaledTable):
+        if table.rows.dtype == torch.int8 and table.rows.is_contiguous():
+            return array(table.rows), array(table.scales, torch.float32)
+    elif table.dtype == torch.float16 and table.is_contiguous():
+        return array(table).view(np.uint16), _NO_SCALES
+    return None
+
+
+def _search_rows(
+    query: Any, table: Any, scales: Any, rows: Any, offsets: Any, bias: Any, scores: Any, positions: Any
+) -> int | None:
     """Length of the longest history; None where the histories are not well formed, and nothing is done then."""
     loops = compiled()
     assert loops is not None, "callers ask for the loops first"
-    call = (query, table, rows, offsets, bias, scores, positions)
+    call = (query, table, scales, rows, offsets, bias, scores, positions)
     batch, targets, d = query.shape
     parts = shares(offsets, batch, targets, len(rows) * (targets * d + READING))
     if len(parts) == 1:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-SHARED_FROM = 1 << 21
-"""Multiplications from which threads share a call: some 100 µs of work, a few times what waking them costs."""
+SHARED_FROM = 1 << 24
+"""Multiplications from which threads share a call: some 0.8 ms of work, well above what waking them costs."""
 READING = 64
 """Multiplications that take as long as it takes to read a row."""
 _TARGETS_A_SHARE = 16

@@ -76,6 +76,16 @@ def test_every_kind_of_table(kind: str, monkeypatch: pytest.MonkeyPatch) -> None
             torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
 
 
+def test_every_half_precision_number_is_read_as_it_is() -> None:
+    numbers = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    numbers = numbers[~numbers.isnan()]
+    for part in numbers.split(4_096):
+        rows, offsets = torch.arange(len(part)), torch.tensor([0, len(part)])
+        scores, positions = behavior_search(torch.ones(1, 1, 1), part.unsqueeze(1), rows, offsets, k=len(part))
+        assert torch.equal(scores[0, 0], part.float()[positions[0, 0]])
+        assert len(positions.unique()) == len(part)
+
+
 @pytest.mark.parametrize("way", ["loops", "torch"])
 def test_rows_outside_the_table_are_refused(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "torch":
@@ -87,6 +97,7 @@ def test_rows_outside_the_table_are_refused(way: str, monkeypatch: pytest.Monkey
             )
 
 
+@pytest.mark.slow
 def test_machine_code_is_read_from_disk_by_the_next_process(tmp_path: Path) -> None:
     program = (
         "from recollect_kernels import compiled as loops, prepare;"
@@ -101,9 +112,12 @@ def test_machine_code_is_read_from_disk_by_the_next_process(tmp_path: Path) -> N
         for _ in range(2)
     ]
     assert str(tmp_path) in outputs[0][0]
-    assert [output[1] for output in outputs] == ["0", "4"], "two loops for two types of row"
+    assert [output[1] for output in outputs] == ["0", "6"], (
+        "the search of four kinds of table and row, and the pooling of two"
+    )
 
 
+@pytest.mark.slow
 def test_a_process_without_a_place_on_disk_compiles_for_itself(tmp_path: Path) -> None:
     program = (
         "import warnings; warnings.simplefilter('ignore')\n"

@@ -7,7 +7,8 @@ ties without special cases.
 """
 
 import numpy as np
-from numba import boolean, float32, int32, int64, njit, void
+from numba import boolean, float32, int8, int32, int64, njit, uint16, void
+from numba.extending import overload
 
 from recollect_kernels.compiled.building import ask_for, at, compiled
 
@@ -34,6 +35,13 @@ _MINUS_INFINITY = np.int32(-0x00800000)
 _SIGN = np.int32(31)
 
 _SMALLEST = np.finfo(np.float32).min
+
+# fp16: 5 bits of exponent, which are 112 less than those of fp32, above 10 bits.
+_HALF_MAGNITUDE, _HALF_SIGN = np.int32(0x7FFF), np.int32(0x8000)
+_HALF_INFINITY, _HALF_NORMAL = np.int32(0x7C00), np.int32(0x0400)
+_HALF_SHIFT, _HALF_TO_SIGN = np.int32(13), np.int32(16)
+_HALF_BIAS, _HALF_SPECIAL = np.int32(112 << 23), np.int32(224 << 23)
+_HALF_SMALLEST = np.float32(2.0**-24)
 
 # Sums may be reordered and fused; NaN, infinities and signed zeros keep their meaning.
 _SUMS = {"contract", "reassoc"}
@@ -111,29 +119,83 @@ def _offer(keys, maxima, start, n, position, kept, begin, end, floor):
             bound = max(floor, _bound(kept[at(end - 1)]))
 
 
+def _gather(table, scales, rows, first, n, gathered):
+    """Copy the rows of n behaviours side by side, as fp32."""
+    raise NotImplementedError("numba takes the overload")
+
+
+@overload(_gather)
+def _gather_stored(table, scales, rows, first, n, gathered):
+    """Choose how rows are read by how they are stored: fp32, int8 times a scale, or fp16, whose bits come as uint16."""
+
+    def gather_fp32(table, scales, rows, first, n, gathered):
+        d = table.shape[1]
+        for j in range(n):
+            row = at(rows[at(first + j)])
+            for f in range(d):
+                gathered[at(j * d + f)] = table[row, at(f)]
+
+    def gather_int8(table, scales, rows, first, n, gathered):
+        d = table.shape[1]
+        for j in range(n):
+            row = at(rows[at(first + j)])
+            scale = scales[row]
+            for f in range(d):
+                gathered[at(j * d + f)] = scale * np.float32(table[row, at(f)])
+
+    def gather_fp16(table, scales, rows, first, n, gathered):
+        d = table.shape[1]
+        bits = gathered.view(np.int32)
+        for j in range(n):
+            row = at(rows[at(first + j)])
+            for f in range(d):
+                half = np.int32(table[row, at(f)])
+                magnitude = half & _HALF_MAGNITUDE
+                widened = (magnitude << _HALF_SHIFT) + (_HALF_SPECIAL if magnitude >= _HALF_INFINITY else _HALF_BIAS)
+                small = np.float32(np.float32(magnitude) * _HALF_SMALLEST).view(np.int32)
+                widened = small if magnitude < _HALF_NORMAL else widened
+                bits[at(j * d + f)] = widened | ((half & _HALF_SIGN) << _HALF_TO_SIGN)
+
+    return {int8: gather_int8, uint16: gather_fp16}.get(table.dtype, gather_fp32)
+
+
 @njit(nogil=True, fastmath=_SUMS)
-def _score_rows(table, rows, first, n, query, scores):
-    """Add the products of one target with n behaviours to their scores."""
-    d = table.shape[1]
+def _score_gathered(gathered, d, n, query, scores):
     for j in range(n):
-        row = at(rows[at(first + j)])
         product = np.float32(0)
         for f in range(d):
-            product += table[row, at(f)] * query[f]
-        scores[at(j)] += product
+            product += gathered[at(j * d + f)] * query[f]
+        scores[j] += product
+
+
+def _score_rows(table, scales, rows, first, n, gathered, query, scores):
+    """Add the products of one target with n behaviours to their scores."""
+    raise NotImplementedError("numba takes the overload")
+
+
+@overload(_score_rows, fastmath=_SUMS)
+def _score_stored_rows(table, scales, rows, first, n, gathered, query, scores):
+    """Read rows in fp32 where they are; others are gathered first."""
+
+    def score_fp32(table, scales, rows, first, n, gathered, query, scores):
+        d = table.shape[1]
+        for j in range(n):
+            row = at(rows[at(first + j)])
+            product = np.float32(0)
+            for f in range(d):
+                product += table[row, at(f)] * query[f]
+            scores[j] += product
+
+    def score_others(table, scales, rows, first, n, gathered, query, scores):
+        _gather(table, scales, rows, first, n, gathered)
+        _score_gathered(gathered, table.shape[1], n, query, scores)
+
+    return score_fp32 if table.dtype == float32 else score_others
 
 
 @njit(nogil=True)
-def _gather_columns(table, rows, first, n, gathered, columns):
-    """Lay n behaviours out with one feature behind the other; what is left of the block is 0.
-
-    Reading the rows and turning them are two passes, since only the plain copy keeps many cache misses in flight.
-    """
-    d = table.shape[1]
-    for j in range(n):
-        row = at(rows[at(first + j)])
-        for f in range(d):
-            gathered[at(j * d + f)] = table[row, at(f)]
+def _turn(gathered, d, n, columns):
+    """Lay n behaviours out with one feature behind the other; what is left of the block is 0."""
     for f in range(d):
         for j in range(n):
             columns[at(f * _BLOCK + j)] = gathered[at(j * d + f)]
@@ -196,7 +258,8 @@ def longest_history(rows, offsets, n_rows):
 _SEARCH = [
     int64(
         float32[:, :, ::1],
-        float32[:, ::1],
+        table[:, ::1],
+        float32[::1],
         row[::1],
         int64[::1],
         float32[::1],
@@ -208,16 +271,17 @@ _SEARCH = [
         int64,
         int64,
     )
-    for row in (int32, int64)
+    for table, row in ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
 ]
 
 
 @compiled(_SEARCH)
-def search(query, table, rows, offsets, bias, scores, positions, check, b0, b1, t0, t1):
+def search(query, table, scales, rows, offsets, bias, scores, positions, check, b0, b1, t0, t1):
     """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
 
-    query [B, T, d], table [V, d], rows [E], offsets [B + 1]; an empty `bias` stands for none. With `check`, returns
-    what `longest_history` does, and has done nothing where that is -1; without it, 0.
+    query [B, T, d], table [V, d] as `_gather` reads it, scales [V] or empty, rows [E], offsets [B + 1]; an empty `bias`
+    stands for none. With `check`, returns what `longest_history` does, and has done nothing where that is -1; without
+    it, 0.
     """
     longest = longest_history(rows, offsets, len(table)) if check else np.int64(0)
     if longest < 0:
@@ -249,11 +313,12 @@ def search(query, table, rows, offsets, bias, scores, positions, check, b0, b1, 
             ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
             _lay_bias(bias, length, first, n, begun)
             if targets == 1:
-                _score_rows(table, rows, begin + first, n, wanted, begun)
+                _score_rows(table, scales, rows, begin + first, n, gathered, wanted, begun)
                 _order(begun.view(np.int32), 0, keys, maxima, 0)
                 _offer(keys, maxima, 0, n, first, kept, 0, k, _NO_FLOOR)
                 continue  # one target needs no columns
-            _gather_columns(table, rows, begin + first, n, gathered, columns)
+            _gather(table, scales, rows, begin + first, n, gathered)
+            _turn(gathered, d, n, columns)
             for t in range(0, targets, _TARGETS):
                 for i in range(_TARGETS):
                     for j in range(_BLOCK):
