@@ -4,6 +4,7 @@ Calls of one target in a short history last some microseconds, so tensors become
 that is as it should be.
 """
 
+import threading
 from functools import cache, partial
 from types import ModuleType
 from typing import Any, TypeGuard
@@ -19,6 +20,8 @@ from recollect_kernels.threads import READING, ranges, run_all, run_shares, shar
 
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
+
+_mine = threading.local()
 
 _NO_BIAS = _NO_SCALES = np.empty(0, np.float32)
 _NO_VALUES = np.empty((1, 0), np.float32)
@@ -134,9 +137,26 @@ def _search_rows(
     batch, targets, d = query.shape
     parts = shares(offsets, batch, targets, len(rows) * (targets * d + READING))
     if len(parts) == 1:
-        found = loops.search(*call, True, *parts[0])
+        found = loops.search(*call, _scratch(targets), True, *parts[0])
     else:
         found = loops.longest_history(rows, offsets, len(table))
         if found >= 0:
-            run_all([partial(loops.search, *call, False, *share) for share in parts])
+            run_all([partial(_search_share, call, share) for share in parts])
     return None if found < 0 else found
+
+
+def _search_share(call: tuple[Any, ...], share: tuple[int, int, int, int]) -> None:
+    loops = compiled()
+    assert loops is not None, "callers ask for the loops first"
+    loops.search(*call, _scratch(share[3] - share[2]), False, *share)
+
+
+def _scratch(targets: int) -> Any:
+    """Scratch of this thread's own, kept from call to call: fresh memory would cost a page fault every 4 KB."""
+    loops = compiled()
+    assert loops is not None, "callers ask for the loops first"
+    size = -(-targets // 4) * 4 * loops.SCRATCH_A_TARGET
+    kept = getattr(_mine, "keys", None)
+    if kept is None or len(kept) < size:
+        kept = _mine.keys = np.empty(size, np.int32)
+    return kept

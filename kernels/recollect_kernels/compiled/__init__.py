@@ -6,9 +6,10 @@ Importing takes the machine code from numba's cache on disk, and compiles it whe
 
 from recollect_kernels.compiled.attention import attend_all, attend_kept, find_kept
 from recollect_kernels.compiled.gradients import attend_all_backward, attend_kept_backward, group, sum_rows
-from recollect_kernels.compiled.search import attend, longest_history, search
+from recollect_kernels.compiled.search import SCRATCH_A_TARGET, attend, longest_history, search
 
 __all__ = [
+    "SCRATCH_A_TARGET",
     "attend",
     "attend_all",
     "attend_all_backward",

@@ -16,8 +16,8 @@ _BLOCK = 256
 """Behaviours gathered at a time: 16 KB of columns at d = 16."""
 _GROUP = 32
 """Behaviours whose maximum is compared before they are."""
-_HEAD = 1024
-"""Behaviours at the beginning of a long history from which the first bound is found by counting."""
+SCRATCH_A_TARGET = 1024
+"""Keys of the beginning of a long history, from which a target's first bound is found by counting."""
 _TARGETS = 4
 """Targets scored together, which share each load of a column."""
 
@@ -69,15 +69,15 @@ def _head_floor(keys, maxima, place, k):
     Without it, the first behaviours would be inserted one by one only to be driven out by the next.
     """
     low, high = np.int64(maxima[at(place // _GROUP)]), np.int64(maxima[at(place // _GROUP)])
-    for g in range(_HEAD // _GROUP):
+    for g in range(SCRATCH_A_TARGET // _GROUP):
         low = min(low, np.int64(maxima[at(place // _GROUP + g)]))
         high = max(high, np.int64(maxima[at(place // _GROUP + g)]))
     # Each group has one that is not below the least maximum; where that is too few, any number may be the floor.
-    low = low - 1 if k <= _HEAD // _GROUP else np.int64(_LOWEST) - 1
+    low = low - 1 if k <= SCRATCH_A_TARGET // _GROUP else np.int64(_LOWEST) - 1
     while high - low > 1:
         middle = np.int32((low + high) // 2)
         above = np.int32(0)
-        for j in range(_HEAD):
+        for j in range(SCRATCH_A_TARGET):
             above += np.int32(keys[at(place + j)] > middle)
         if above < k:
             high = np.int64(middle)
@@ -173,7 +173,7 @@ def _score_rows(table, scales, rows, first, n, gathered, query, scores):
     raise NotImplementedError("numba takes the overload")
 
 
-@overload(_score_rows, fastmath=_SUMS)
+@overload(_score_rows, jit_options={"fastmath": _SUMS})
 def _score_stored_rows(table, scales, rows, first, n, gathered, query, scores):
     """Read rows in fp32 where they are; others are gathered first."""
 
@@ -265,6 +265,7 @@ _SEARCH = [
         float32[::1],
         int32[:, :, ::1],
         int64[:, :, ::1],
+        int32[::1],
         boolean,
         int64,
         int64,
@@ -276,12 +277,12 @@ _SEARCH = [
 
 
 @compiled(_SEARCH)
-def search(query, table, scales, rows, offsets, bias, scores, positions, check, b0, b1, t0, t1):
+def search(query, table, scales, rows, offsets, bias, scores, positions, keys, check, b0, b1, t0, t1):
     """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
 
     query [B, T, d], table [V, d] as `_gather` reads it, scales [V] or empty, rows [E], offsets [B + 1]; an empty `bias`
-    stands for none. With `check`, returns what `longest_history` does, and has done nothing where that is -1; without
-    it, 0.
+    stands for none. `keys` is scratch, SCRATCH_A_TARGET for each target, their number rounded up to fours. With
+    `check`, returns what `longest_history` does, and has done nothing where that is -1; without it, 0.
     """
     longest = longest_history(rows, offsets, len(table)) if check else np.int64(0)
     if longest < 0:
@@ -296,8 +297,7 @@ def search(query, table, scales, rows, offsets, bias, scores, positions, check, 
     kept = np.empty(rounded * k, np.int64)
     block = np.empty(_TARGETS * _BLOCK, np.float32)
     bits = block.view(np.int32)
-    keys = np.empty(rounded * _HEAD, np.int32)
-    maxima = np.empty(rounded * _HEAD // _GROUP, np.int32)
+    maxima = np.empty(rounded * SCRATCH_A_TARGET // _GROUP, np.int32)
     gathered = np.empty(d * _BLOCK, np.float32)
     columns = np.zeros(width * _BLOCK, np.float32)
     for b in range(b0, b1):
@@ -307,7 +307,7 @@ def search(query, table, scales, rows, offsets, bias, scores, positions, check, 
             for f in range(d):
                 wanted[t * width + f] = query[b, t0 + t, f]
         kept[:] = _NONE
-        head = _HEAD if targets > 1 and length >= _HEAD else 0
+        head = SCRATCH_A_TARGET if targets > 1 and length >= SCRATCH_A_TARGET else 0
         for first in range(0, length, _BLOCK):
             n = min(_BLOCK, length - first)
             ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
@@ -326,14 +326,14 @@ def search(query, table, scales, rows, offsets, bias, scores, positions, check, 
                 _score_columns(columns, width, wanted, t * width, block)
                 for i in range(min(_TARGETS, targets - t)):
                     if first < head:
-                        _order(bits, i * _BLOCK, keys, maxima, (t + i) * _HEAD + first)
+                        _order(bits, i * _BLOCK, keys, maxima, (t + i) * SCRATCH_A_TARGET + first)
                     else:
                         _order(bits, i * _BLOCK, keys, maxima, 0)
                         _offer(keys, maxima, 0, n, first, kept, (t + i) * k, (t + i + 1) * k, _NO_FLOOR)
             if first + n == head:
                 for t in range(targets):
-                    floor = _head_floor(keys, maxima, t * _HEAD, k)
-                    _offer(keys, maxima, t * _HEAD, head, 0, kept, t * k, (t + 1) * k, floor)
+                    floor = _head_floor(keys, maxima, t * SCRATCH_A_TARGET, k)
+                    _offer(keys, maxima, t * SCRATCH_A_TARGET, head, 0, kept, t * k, (t + 1) * k, floor)
         for t in range(targets):
             for i in range(k):
                 key = kept[t * k + i]
