@@ -23,7 +23,7 @@ def check_history(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, rec
             f"keys must be [V, {query.shape[2]}] to match query {tuple(query.shape)}, got {tuple(keys.shape)}"
         )
     check_ragged(rows, offsets, query.shape[0])
-    if recency_bias is not None and (recency_bias.dim() != 1 or len(recency_bias) == 0):
+    if recency_bias is not None and (recency_bias.dim() != 1 or recency_bias.shape[0] == 0):
         raise ValueError(f"recency_bias must be [P] with P at least 1, got {tuple(recency_bias.shape)}")
 
 
@@ -51,7 +51,7 @@ def check_values(keys: Table, values: Table, recency_values: Tensor | None) -> N
         raise ValueError(
             f"values must be [{keys.shape[0]}, e] to match keys {tuple(keys.shape)}, got {tuple(values.shape)}"
         )
-    if recency_values is not None and (recency_values.dim() != 2 or len(recency_values) == 0):
+    if recency_values is not None and (recency_values.dim() != 2 or recency_values.shape[0] == 0):
         raise ValueError(f"recency_values must be [P, r] with P at least 1, got {tuple(recency_values.shape)}")
 
 

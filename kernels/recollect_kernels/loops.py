@@ -21,7 +21,12 @@ from recollect_kernels.threads import READING, ranges, run_all, run_shares, shar
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
 
-_mine = threading.local()
+
+class _OfThread(threading.local):
+    keys: Any = np.empty(0, np.int32)
+
+
+_mine = _OfThread()
 
 _NO_BIAS = _NO_SCALES = np.empty(0, np.float32)
 _NO_VALUES = np.empty((1, 0), np.float32)
@@ -112,7 +117,8 @@ def array(tensor: Tensor, dtype: torch.dtype | None = None) -> Any:
         tensor = tensor.to(dtype)
     if tensor.requires_grad:
         tensor = tensor.detach()
-    return tensor.contiguous().numpy()
+    found = tensor.numpy()
+    return found if found.flags.c_contiguous else np.ascontiguousarray(found)
 
 
 def _stored(table: Table) -> tuple[Any, Any] | None:
@@ -156,7 +162,6 @@ def _scratch(targets: int) -> Any:
     loops = compiled()
     assert loops is not None, "callers ask for the loops first"
     size = -(-targets // 4) * 4 * loops.SCRATCH_A_TARGET
-    kept = getattr(_mine, "keys", None)
-    if kept is None or len(kept) < size:
-        kept = _mine.keys = np.empty(size, np.int32)
-    return kept
+    if _mine.keys.size < size:
+        _mine.keys = np.empty(size, np.int32)
+    return _mine.keys
