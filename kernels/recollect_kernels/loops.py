@@ -69,10 +69,9 @@ def search(
     scores, positions = np.empty(shape, np.int32), np.empty(shape, np.int64)
     bias = _NO_BIAS if recency_bias is None else array(recency_bias, torch.float32)
     wanted, borders = array(query, torch.float32), array(offsets, torch.int64)
-    stored = _stored(keys)
+    stored = _stored(keys, rows)
     if stored is not None:
-        ids = array(rows) if stored[0].dtype == np.float32 else array(rows, torch.int32)
-        found = _search_rows(wanted, *stored, ids, borders, bias, scores, positions)
+        found = _search_rows(wanted, *stored, borders, bias, scores, positions)
     else:
         found = longest_history(rows, offsets, keys.shape[0])
         for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED) if found is not None else []:
@@ -88,26 +87,28 @@ def search(
 def attend(
     scores: Float[Tensor, "b t k"],
     positions: Int64[Tensor, "b t k"],
-    values: Float[Tensor, "v e"],
+    values: Table,
     rows: Int[Tensor, " n"],
     offsets: Int[Tensor, " b_and_one"],
     recency_values: Float[Tensor, "q r"] | None,
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
-    """Output and weights of the found behaviours by the scores that they were found with."""
+    """Output and weights of the found behaviours by the scores that they were found with; `values` must be stored as
+    `is_stored` says."""
     beside = _NO_VALUES if recency_values is None else array(recency_values, torch.float32)
     batch, targets, k = scores.shape
     output = np.empty((batch, targets, values.shape[1] + beside.shape[1]), np.float32)
     weights = np.empty((batch, targets, k), np.float32)
-    history = (array(values), array(rows), array(offsets, torch.int64), beside)
+    stored = _stored(values, rows)
+    assert stored is not None, "callers ask is_stored first"
     loops = compiled()
     assert loops is not None, "callers ask for the loops first"
-    call = (array(scores), array(positions), *history, output, weights)
+    call = (array(scores), array(positions), *stored, array(offsets, torch.int64), beside, output, weights)
     run_shares(loops.attend, call, shares(None, batch, targets, scores.numel() * (output.shape[2] + READING)))
     return torch.from_numpy(output), torch.from_numpy(weights)
 
 
 def is_plain(table: Table) -> TypeGuard[Tensor]:
-    """Whether the loops read `table` as it stands; `attend` takes no other."""
+    """Whether `table` is fp32, one row behind the other, as the loops with gradients take it."""
     return isinstance(table, Tensor) and table.dtype == torch.float32 and table.is_contiguous()
 
 
@@ -121,16 +122,21 @@ def array(tensor: Tensor, dtype: torch.dtype | None = None) -> Any:
     return found if found.flags.c_contiguous else np.ascontiguousarray(found)
 
 
-def _stored(table: Table) -> tuple[Any, Any] | None:
-    """A table as the search reads it, with its scales; None for one whose rows must become fp32 first."""
+def is_stored(table: Table) -> bool:
+    """Whether search and `attend` read `table` as it is stored: fp32, fp16 or int8 rows, one behind the other."""
+    rows = table.rows if isinstance(table, ScaledTable) else table
+    return rows.is_contiguous() and rows.dtype in (torch.float32, torch.float16, torch.int8)
+
+
+def _stored(table: Table, rows: Tensor) -> tuple[Any, Any, Any] | None:
+    """A table as the loops read it, its scales, and `rows`; None for one whose rows must become fp32 first."""
     if is_plain(table):
-        return array(table), _NO_SCALES
+        return array(table), _NO_SCALES, array(rows)
+    if not is_stored(table):
+        return None
     if isinstance(table, ScaledTable):
-        if table.rows.dtype == torch.int8 and table.rows.is_contiguous():
-            return array(table.rows), array(table.scales, torch.float32)
-    elif table.dtype == torch.float16 and table.is_contiguous():
-        return array(table).view(np.uint16), _NO_SCALES
-    return None
+        return array(table.rows), array(table.scales, torch.float32), array(rows, torch.int32)
+    return array(table).view(np.uint16), _NO_SCALES, array(rows, torch.int32)
 
 
 def _search_rows(

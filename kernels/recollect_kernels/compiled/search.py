@@ -119,6 +119,16 @@ def _offer(keys, maxima, start, n, position, kept, begin, end, floor):
             bound = max(floor, _bound(kept[at(end - 1)]))
 
 
+@njit(nogil=True)
+def _widened(half):
+    """Bits of the fp32 number that 16 bits of fp16 stand for."""
+    magnitude = half & _HALF_MAGNITUDE
+    widened = (magnitude << _HALF_SHIFT) + (_HALF_SPECIAL if magnitude >= _HALF_INFINITY else _HALF_BIAS)
+    small = np.float32(np.float32(magnitude) * _HALF_SMALLEST).view(np.int32)
+    widened = small if magnitude < _HALF_NORMAL else widened
+    return np.int32(widened | ((half & _HALF_SIGN) << _HALF_TO_SIGN))
+
+
 def _gather(table, scales, rows, first, n, gathered):
     """Copy the rows of n behaviours side by side, as fp32."""
     raise NotImplementedError("numba takes the overload")
@@ -149,12 +159,7 @@ def _gather_stored(table, scales, rows, first, n, gathered):
         for j in range(n):
             row = at(rows[at(first + j)])
             for f in range(d):
-                half = np.int32(table[row, at(f)])
-                magnitude = half & _HALF_MAGNITUDE
-                widened = (magnitude << _HALF_SHIFT) + (_HALF_SPECIAL if magnitude >= _HALF_INFINITY else _HALF_BIAS)
-                small = np.float32(np.float32(magnitude) * _HALF_SMALLEST).view(np.int32)
-                widened = small if magnitude < _HALF_NORMAL else widened
-                bits[at(j * d + f)] = widened | ((half & _HALF_SIGN) << _HALF_TO_SIGN)
+                bits[at(j * d + f)] = _widened(np.int32(table[row, at(f)]))
 
     return {int8: gather_int8, uint16: gather_fp16}.get(table.dtype, gather_fp32)
 
@@ -255,6 +260,9 @@ def longest_history(rows, offsets, n_rows):
     return longest if ascending and smallest >= 0 and largest < n_rows else np.int64(-1)
 
 
+_STORED = ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
+"""Types of tables, and of the rows that name their rows, that there are loops for."""
+
 _SEARCH = [
     int64(
         float32[:, :, ::1],
@@ -272,7 +280,7 @@ _SEARCH = [
         int64,
         int64,
     )
-    for table, row in ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
+    for table, row in _STORED
 ]
 
 
@@ -347,11 +355,37 @@ def search(query, table, scales, rows, offsets, bias, scores, positions, keys, c
     return longest
 
 
+def _add_value(table, scales, row, weight, output, b, t):
+    """Add a row of `table` by its weight to output[b, t]."""
+    raise NotImplementedError("numba takes the overload")
+
+
+@overload(_add_value)
+def _add_stored_value(table, scales, row, weight, output, b, t):
+    """Choose by how rows are stored, as `_gather` does."""
+
+    def add_fp32(table, scales, row, weight, output, b, t):
+        for f in range(table.shape[1]):
+            output[b, t, at(f)] += weight * table[row, at(f)]
+
+    def add_int8(table, scales, row, weight, output, b, t):
+        scaled = weight * scales[row]
+        for f in range(table.shape[1]):
+            output[b, t, at(f)] += scaled * np.float32(table[row, at(f)])
+
+    def add_fp16(table, scales, row, weight, output, b, t):
+        for f in range(table.shape[1]):
+            output[b, t, at(f)] += weight * np.int32(_widened(np.int32(table[row, at(f)]))).view(np.float32)
+
+    return {int8: add_int8, uint16: add_fp16}.get(table.dtype, add_fp32)
+
+
 _ATTEND = [
     void(
         float32[:, :, ::1],
         int64[:, :, ::1],
-        float32[:, ::1],
+        table[:, ::1],
+        float32[::1],
         row[::1],
         int64[::1],
         float32[:, ::1],
@@ -362,16 +396,17 @@ _ATTEND = [
         int64,
         int64,
     )
-    for row in (int32, int64)
+    for table, row in _STORED
 ]
 
 
 @compiled(_ATTEND)
-def attend(scores, positions, values, rows, offsets, recency_values, output, weights, b0, b1, t0, t1):
+def attend(scores, positions, values, scales, rows, offsets, recency_values, output, weights, b0, b1, t0, t1):
     """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
 
-    values [V, e], recency_values [P, r] with r = 0 for none. Positions of -1 weigh nothing; otherwise the weights are
-    those of `target_attention.reference.masked_softmax`, special values included.
+    values [V, e] as `_gather` reads it, scales [V] or empty, recency_values [P, r] with r = 0 for none. Positions of -1
+    weigh nothing; otherwise the weights are those of `target_attention.reference.masked_softmax`, special values
+    included.
     """
     k, e, r = scores.shape[2], values.shape[1], recency_values.shape[1]
     for b in range(b0, b1):
@@ -396,8 +431,7 @@ def attend(scores, positions, values, rows, offsets, recency_values, output, wei
                 if position < 0:
                     continue
                 row = at(rows[at(begin + position)])
-                for f in range(e):
-                    output[b, t, at(f)] += weight * values[row, at(f)]
+                _add_value(values, scales, row, weight, output, b, t)
                 recency = at(min(length - 1 - position, recency_values.shape[0] - 1))
                 for f in range(r):
                     output[b, t, at(e + f)] += weight * recency_values[recency, at(f)]

@@ -22,7 +22,7 @@ def search_and_attend(
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"], Int64[Tensor, "b t k"], Float[Tensor, "b t k"]]:
     """Output, scores, positions and weights, in the reference's order."""
     scores, positions = behavior_search.search(query, keys, rows, offsets, k, recency_bias)
-    if loops.compiled() is not None and query.dtype != torch.float64 and loops.is_plain(values):
+    if loops.compiled() is not None and query.dtype != torch.float64 and loops.is_stored(values):
         output, weights = loops.attend(scores, positions, values, rows, offsets, recency_values)
     else:
         with torch.no_grad():
