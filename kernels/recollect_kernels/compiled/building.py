@@ -14,6 +14,8 @@ at = np.uint64
 """An unsigned index spares numba's test for a negative one, without which nothing is vectorised."""
 LANES = 16
 """Numbers in a cache line."""
+SUMS = {"contract", "reassoc"}
+"""Fast arithmetic of sums: they may be reordered and fused; NaN, infinities and signed zeros keep their meaning."""
 
 
 def compiled(signatures):

@@ -7,10 +7,10 @@ ties without special cases.
 """
 
 import numpy as np
-from numba import boolean, float32, int8, int32, int64, njit, uint16, void
-from numba.extending import overload
+from numba import boolean, float32, int32, int64, njit, void
 
-from recollect_kernels.compiled.building import ask_for, at, compiled
+from recollect_kernels.compiled.building import SUMS, ask_for, at, compiled
+from recollect_kernels.compiled.storage import STORED, add_value, gather, score_rows
 
 _BLOCK = 256
 """Behaviours gathered at a time: 16 KB of columns at d = 16."""
@@ -35,16 +35,6 @@ _MINUS_INFINITY = np.int32(-0x00800000)
 _SIGN = np.int32(31)
 
 _SMALLEST = np.finfo(np.float32).min
-
-# fp16: 5 bits of exponent, which are 112 less than those of fp32, above 10 bits.
-_HALF_MAGNITUDE, _HALF_SIGN = np.int32(0x7FFF), np.int32(0x8000)
-_HALF_INFINITY, _HALF_NORMAL = np.int32(0x7C00), np.int32(0x0400)
-_HALF_SHIFT, _HALF_TO_SIGN = np.int32(13), np.int32(16)
-_HALF_BIAS, _HALF_SPECIAL = np.int32(112 << 23), np.int32(224 << 23)
-_HALF_SMALLEST = np.float32(2.0**-24)
-
-# Sums may be reordered and fused; NaN, infinities and signed zeros keep their meaning.
-_SUMS = {"contract", "reassoc"}
 
 
 @njit(nogil=True)
@@ -120,85 +110,6 @@ def _offer(keys, maxima, start, n, position, kept, begin, end, floor):
 
 
 @njit(nogil=True)
-def _widened(half):
-    """Bits of the fp32 number that 16 bits of fp16 stand for."""
-    magnitude = half & _HALF_MAGNITUDE
-    widened = (magnitude << _HALF_SHIFT) + (_HALF_SPECIAL if magnitude >= _HALF_INFINITY else _HALF_BIAS)
-    small = np.float32(np.float32(magnitude) * _HALF_SMALLEST).view(np.int32)
-    widened = small if magnitude < _HALF_NORMAL else widened
-    return np.int32(widened | ((half & _HALF_SIGN) << _HALF_TO_SIGN))
-
-
-def _gather(table, scales, rows, first, n, gathered):
-    """Copy the rows of n behaviours side by side, as fp32."""
-    raise NotImplementedError("numba takes the overload")
-
-
-@overload(_gather)
-def _gather_stored(table, scales, rows, first, n, gathered):
-    """Choose how rows are read by how they are stored: fp32, int8 times a scale, or fp16, whose bits come as uint16."""
-
-    def gather_fp32(table, scales, rows, first, n, gathered):
-        d = table.shape[1]
-        for j in range(n):
-            row = at(rows[at(first + j)])
-            for f in range(d):
-                gathered[at(j * d + f)] = table[row, at(f)]
-
-    def gather_int8(table, scales, rows, first, n, gathered):
-        d = table.shape[1]
-        for j in range(n):
-            row = at(rows[at(first + j)])
-            scale = scales[row]
-            for f in range(d):
-                gathered[at(j * d + f)] = scale * np.float32(table[row, at(f)])
-
-    def gather_fp16(table, scales, rows, first, n, gathered):
-        d = table.shape[1]
-        bits = gathered.view(np.int32)
-        for j in range(n):
-            row = at(rows[at(first + j)])
-            for f in range(d):
-                bits[at(j * d + f)] = _widened(np.int32(table[row, at(f)]))
-
-    return {int8: gather_int8, uint16: gather_fp16}.get(table.dtype, gather_fp32)
-
-
-@njit(nogil=True, fastmath=_SUMS)
-def _score_gathered(gathered, d, n, query, scores):
-    for j in range(n):
-        product = np.float32(0)
-        for f in range(d):
-            product += gathered[at(j * d + f)] * query[f]
-        scores[j] += product
-
-
-def _score_rows(table, scales, rows, first, n, gathered, query, scores):
-    """Add the products of one target with n behaviours to their scores."""
-    raise NotImplementedError("numba takes the overload")
-
-
-@overload(_score_rows, jit_options={"fastmath": _SUMS})
-def _score_stored_rows(table, scales, rows, first, n, gathered, query, scores):
-    """Read rows in fp32 where they are; others are gathered first."""
-
-    def score_fp32(table, scales, rows, first, n, gathered, query, scores):
-        d = table.shape[1]
-        for j in range(n):
-            row = at(rows[at(first + j)])
-            product = np.float32(0)
-            for f in range(d):
-                product += table[row, at(f)] * query[f]
-            scores[j] += product
-
-    def score_others(table, scales, rows, first, n, gathered, query, scores):
-        _gather(table, scales, rows, first, n, gathered)
-        _score_gathered(gathered, table.shape[1], n, query, scores)
-
-    return score_fp32 if table.dtype == float32 else score_others
-
-
-@njit(nogil=True)
 def _turn(gathered, d, n, columns):
     """Lay n behaviours out with one feature behind the other; what is left of the block is 0."""
     for f in range(d):
@@ -208,7 +119,7 @@ def _turn(gathered, d, n, columns):
             columns[at(f * _BLOCK + j)] = np.float32(0)
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def _score_columns(columns, d, query, first, scores):
     """Add the products of four targets, whose features begin at query[first], with a block to their scores.
 
@@ -260,9 +171,6 @@ def longest_history(rows, offsets, n_rows):
     return longest if ascending and smallest >= 0 and largest < n_rows else np.int64(-1)
 
 
-_STORED = ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
-"""Types of tables, and of the rows that name their rows, that there are loops for."""
-
 _SEARCH = [
     int64(
         float32[:, :, ::1],
@@ -280,7 +188,7 @@ _SEARCH = [
         int64,
         int64,
     )
-    for table, row in _STORED
+    for table, row in STORED
 ]
 
 
@@ -288,8 +196,8 @@ _SEARCH = [
 def search(query, table, scales, rows, offsets, bias, scores, positions, keys, check, b0, b1, t0, t1):
     """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
 
-    query [B, T, d], table [V, d] as `_gather` reads it, scales [V] or empty, rows [E], offsets [B + 1]; an empty `bias`
-    stands for none. `keys` is scratch, SCRATCH_A_TARGET for each target, their number rounded up to fours. With
+    query [B, T, d], table [V, d] as `storage.gather` reads it, scales [V] or empty, rows [E], offsets [B + 1]; an empty
+    `bias` stands for none. `keys` is scratch, SCRATCH_A_TARGET for each target, their number rounded up to fours. With
     `check`, returns what `longest_history` does, and has done nothing where that is -1; without it, 0.
     """
     longest = longest_history(rows, offsets, len(table)) if check else np.int64(0)
@@ -321,11 +229,11 @@ def search(query, table, scales, rows, offsets, bias, scores, positions, keys, c
             ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
             _lay_bias(bias, length, first, n, begun)
             if targets == 1:
-                _score_rows(table, scales, rows, begin + first, n, gathered, wanted, begun)
+                score_rows(table, scales, rows, begin + first, n, gathered, wanted, begun)
                 _order(begun.view(np.int32), 0, keys, maxima, 0)
                 _offer(keys, maxima, 0, n, first, kept, 0, k, _NO_FLOOR)
                 continue  # one target needs no columns
-            _gather(table, scales, rows, begin + first, n, gathered)
+            gather(table, scales, rows, begin + first, n, gathered)
             _turn(gathered, d, n, columns)
             for t in range(0, targets, _TARGETS):
                 for i in range(_TARGETS):
@@ -355,31 +263,6 @@ def search(query, table, scales, rows, offsets, bias, scores, positions, keys, c
     return longest
 
 
-def _add_value(table, scales, row, weight, output, b, t):
-    """Add a row of `table` by its weight to output[b, t]."""
-    raise NotImplementedError("numba takes the overload")
-
-
-@overload(_add_value)
-def _add_stored_value(table, scales, row, weight, output, b, t):
-    """Choose by how rows are stored, as `_gather` does."""
-
-    def add_fp32(table, scales, row, weight, output, b, t):
-        for f in range(table.shape[1]):
-            output[b, t, at(f)] += weight * table[row, at(f)]
-
-    def add_int8(table, scales, row, weight, output, b, t):
-        scaled = weight * scales[row]
-        for f in range(table.shape[1]):
-            output[b, t, at(f)] += scaled * np.float32(table[row, at(f)])
-
-    def add_fp16(table, scales, row, weight, output, b, t):
-        for f in range(table.shape[1]):
-            output[b, t, at(f)] += weight * np.int32(_widened(np.int32(table[row, at(f)]))).view(np.float32)
-
-    return {int8: add_int8, uint16: add_fp16}.get(table.dtype, add_fp32)
-
-
 _ATTEND = [
     void(
         float32[:, :, ::1],
@@ -396,7 +279,7 @@ _ATTEND = [
         int64,
         int64,
     )
-    for table, row in _STORED
+    for table, row in STORED
 ]
 
 
@@ -404,8 +287,8 @@ _ATTEND = [
 def attend(scores, positions, values, scales, rows, offsets, recency_values, output, weights, b0, b1, t0, t1):
     """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
 
-    values [V, e] as `_gather` reads it, scales [V] or empty, recency_values [P, r] with r = 0 for none. Positions of -1
-    weigh nothing; otherwise the weights are those of `target_attention.reference.masked_softmax`, special values
+    values [V, e] as `storage.gather` reads it, scales [V] or empty, recency_values [P, r] with r = 0 for none.
+    Positions of -1 weigh nothing; otherwise the weights are those of `target_attention.reference.masked_softmax`, special values
     included.
     """
     k, e, r = scores.shape[2], values.shape[1], recency_values.shape[1]
@@ -431,7 +314,7 @@ def attend(scores, positions, values, scales, rows, offsets, recency_values, out
                 if position < 0:
                     continue
                 row = at(rows[at(begin + position)])
-                _add_value(values, scales, row, weight, output, b, t)
+                add_value(values, scales, row, weight, output, b, t)
                 recency = at(min(length - 1 - position, recency_values.shape[0] - 1))
                 for f in range(r):
                     output[b, t, at(e + f)] += weight * recency_values[recency, at(f)]

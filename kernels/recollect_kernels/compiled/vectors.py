@@ -6,16 +6,13 @@ Rows are taken four at a time, so that a vector that meets them is read and writ
 import numpy as np
 from numba import njit
 
-from recollect_kernels.compiled.building import LANES, at
+from recollect_kernels.compiled.building import LANES, SUMS, at
 
 ROWS = 4
 """Rows that products and sums take at a time."""
 
 ZERO = np.float32(0)
 ONE = np.float32(1)
-
-# Sums may be reordered and fused; NaN, infinities and signed zeros keep their meaning.
-_SUMS = {"contract", "reassoc"}
 
 # e^x = 2^n · e^y with n = x / ln 2 rounded, by adding a number whose unit is 1, and ln 2 in two parts.
 _LOG2_E = np.float32(1.44269504)
@@ -69,7 +66,7 @@ def clear_rows(gathered, width, n):
         gathered[at(f)] = ZERO
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def products(vectors, begin, width, gathered, n, products, place):
     """Products of the vector at `begin` with n rows, and with those that fill them up."""
     for j in range(0, n, ROWS):
@@ -87,7 +84,7 @@ def products(vectors, begin, width, gathered, n, products, place):
         products[at(place + j + 3)] = p3
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def add_rows(weights, place, n, gathered, width, sums, begin):
     """Add n rows, and those that fill them up, by their weights to the vector at `begin`."""
     for j in range(0, n, ROWS):
@@ -100,7 +97,7 @@ def add_rows(weights, place, n, gathered, width, sums, begin):
             )
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def product(first, begin, second, start, width):
     """Product of two vectors."""
     product = ZERO
@@ -130,7 +127,7 @@ def exponentials(numbers, place, n, shift):
         numbers[at(j)] = exponential(numbers[at(j)] - shift)
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def total_of(numbers, place, n):
     """Sum of n numbers."""
     total = ZERO
@@ -146,7 +143,7 @@ def scale(numbers, begin, n, factor):
         numbers[at(f)] *= factor
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def products_with(table, found, n, vectors, begin, products):
     """Add the products of the vector at `begin` with n rows of `table` to `products`."""
     d = table.shape[1]
@@ -172,7 +169,7 @@ def products_with(table, found, n, vectors, begin, products):
         products[at(j)] += product
 
 
-@njit(nogil=True, fastmath=_SUMS)
+@njit(nogil=True, fastmath=SUMS)
 def add_from(table, found, n, weights, sums, begin):
     """Add n rows of `table` by their weights to the vector at `begin`."""
     d = table.shape[1]
