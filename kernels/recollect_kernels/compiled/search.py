@@ -288,8 +288,8 @@ def attend(scores, positions, values, scales, rows, offsets, recency_values, out
     """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
 
     values [V, e] as `storage.gather` reads it, scales [V] or empty, recency_values [P, r] with r = 0 for none.
-    Positions of -1 weigh nothing; otherwise the weights are those of `target_attention.reference.masked_softmax`, special values
-    included.
+    Positions of -1 weigh nothing; otherwise the weights are those of `target_attention.reference.masked_softmax`,
+    special values included.
     """
     k, e, r = scores.shape[2], values.shape[1], recency_values.shape[1]
     for b in range(b0, b1):
