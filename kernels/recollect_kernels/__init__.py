@@ -1,4 +1,5 @@
-"""Search and aggregate long behaviour histories on whatever device there is; needs torch and nothing else.
+"""Search and aggregate long behaviour histories on whatever device there is; needs torch and numpy, better with numba or
+triton.
 
     result = behavior_search(query, keys, rows, offsets, k=20, recency_bias=bias)
     pooled = target_attention(query, keys, values, rows, offsets, positions=result.positions, recency_bias=bias)

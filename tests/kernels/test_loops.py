@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recollect_kernels import behavior_search, loops, prepare, quantize_rows, search_and_attend
+from recollect_kernels import behavior_search, loops, quantize_rows, search_and_attend
 
 KINDS = {
     "float32": lambda table: table,
@@ -131,8 +131,3 @@ def test_a_process_without_a_place_on_disk_compiles_for_itself(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "positions=tensor([[[0]]])" in done.stdout
     assert "set NUMBA_CACHE_DIR to a directory that can be written" in done.stderr
-
-
-def test_prepare_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loops, "compiled", lambda: None)
-    assert prepare()[0] == "CPU: torch alone; install numba (the extra 'cpu') for compiled loops"
