@@ -1,5 +1,4 @@
-"""Search and aggregate long behaviour histories on whatever device there is; needs torch and numpy, better with numba or
-triton.
+"""Search and aggregate long behaviour histories on whatever device there is; needs torch and numpy.
 
     result = behavior_search(query, keys, rows, offsets, k=20, recency_bias=bias)
     pooled = target_attention(query, keys, values, rows, offsets, positions=result.positions, recency_bias=bias)
