@@ -13,8 +13,8 @@ SHARED_FROM = 1 << 24
 """Multiplications from which threads share a call: some 0.8 ms of work, well above what waking them costs."""
 READING = 64
 """Multiplications that take as long as it takes to read a row."""
-_TARGETS_A_SHARE = 16
-"""Targets for which a thread gathers a history that others gather as well."""
+_TARGETS_A_SHARE = 128
+"""Targets for which it is worth it that a thread gathers a history that others gather as well."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked child has none of its parent's threads.

@@ -180,6 +180,7 @@ def test_int8_rows_stand_within_half_a_step() -> None:
         pytest.param({"offsets": torch.tensor([0, 3])}, r"offsets must be \[3\]", id="offset-count"),
         pytest.param({"k": 0}, "k must be at least 1", id="k"),
         pytest.param({"recency_bias": torch.zeros(0)}, r"recency_bias must be \[P\]", id="empty-bias"),
+        pytest.param({"rows": torch.tensor([1, 5, 3]), "backend": "triton"}, "got 5 at 1", id="rows-for-triton"),
         pytest.param({"backend": "cuda"}, "backend must be one of 'auto', 'triton', 'cpu', 'reference'", id="backend"),
     ],
 )

@@ -198,6 +198,7 @@ def test_threads_change_no_bit(count: int, how: str, threads: None, monkeypatch:
 @pytest.mark.parametrize("count", [1, 3])
 def test_targets_of_one_history_are_shared(count: int, threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "SHARED_FROM", 0)
+    monkeypatch.setattr(sharing, "_TARGETS_A_SHARE", 16)
     torch.set_num_threads(count)
     given = draw([150], 70)
     for how in POOLS:

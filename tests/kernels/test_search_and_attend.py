@@ -79,6 +79,7 @@ def test_no_gradient_is_kept() -> None:
         pytest.param({"k": 0}, "k must be at least 1", id="k"),
         pytest.param({"longest": 2, "backend": "reference"}, "longest must be at least 3", id="longest"),
         pytest.param({"offsets": torch.tensor([0, 4])}, "offsets must ascend from 0 to 3", id="offsets-beyond"),
+        pytest.param({"rows": torch.tensor([1, 2, 5]), "backend": "triton"}, "rows must lie in", id="rows-for-triton"),
         pytest.param({"backend": "triton", "k": 129}, "keeps at most 128", id="k-for-triton"),
     ],
 )
