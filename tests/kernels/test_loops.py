@@ -116,9 +116,7 @@ def test_machine_code_is_read_from_disk_by_the_next_process(tmp_path: Path) -> N
         for _ in range(2)
     ]
     assert str(tmp_path) in outputs[0][0]
-    assert [output[1] for output in outputs] == ["0", "6"], (
-        "the search of four kinds of table and row, and the pooling of two"
-    )
+    assert [output[1] for output in outputs] == ["0", "8"], "search and pooling of four kinds of table and row"
 
 
 @pytest.mark.slow
