@@ -28,8 +28,10 @@ class _OfThread(threading.local):
 
 _mine = _OfThread()
 
-_NO_BIAS = _NO_SCALES = np.empty(0, np.float32)
-_NO_VALUES = np.empty((1, 0), np.float32)
+NO_NUMBERS = np.empty(0, np.float32)
+"""What stands for a vector that is not given."""
+NO_VALUES = np.empty((1, 0), np.float32)
+"""What stands for recency values that are not given."""
 
 
 @cache
@@ -41,6 +43,13 @@ def compiled() -> ModuleType | None:
         return None
     from recollect_kernels import compiled as loops
 
+    return loops
+
+
+def needed() -> ModuleType:
+    """The loops, for those who have asked `compiled` whether there are any."""
+    loops = compiled()
+    assert loops is not None, "callers ask for the loops first"
     return loops
 
 
@@ -67,7 +76,7 @@ def search(
     """
     shape = (*query.shape[:2], k)
     scores, positions = np.empty(shape, np.int32), np.empty(shape, np.int64)
-    bias = _NO_BIAS if recency_bias is None else array(recency_bias, torch.float32)
+    bias = NO_NUMBERS if recency_bias is None else array(recency_bias, torch.float32)
     wanted, borders = array(query, torch.float32), array(offsets, torch.int64)
     stored = _stored(keys, rows)
     if stored is not None:
@@ -78,7 +87,7 @@ def search(
             begin, end = int(borders[b0]), int(borders[b1])
             gathered = array(gather_rows(keys, rows[begin:end]), torch.float32)
             own, here = np.arange(end - begin, dtype=np.int32), borders[b0 : b1 + 1] - begin
-            _search_rows(wanted[b0:b1], gathered, _NO_SCALES, own, here, bias, scores[b0:b1], positions[b0:b1])
+            _search_rows(wanted[b0:b1], gathered, NO_NUMBERS, own, here, bias, scores[b0:b1], positions[b0:b1])
     if found is None:
         ragged.longest_history(rows, offsets, keys.shape[0])
     return torch.from_numpy(scores.view(np.float32)), torch.from_numpy(positions)
@@ -94,14 +103,13 @@ def attend(
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
     """Output and weights of the found behaviours by the scores that they were found with; `values` must be stored as
     `is_stored` says."""
-    beside = _NO_VALUES if recency_values is None else array(recency_values, torch.float32)
+    beside = NO_VALUES if recency_values is None else array(recency_values, torch.float32)
     batch, targets, k = scores.shape
     output = np.empty((batch, targets, values.shape[1] + beside.shape[1]), np.float32)
     weights = np.empty((batch, targets, k), np.float32)
     stored = _stored(values, rows)
     assert stored is not None, "callers ask is_stored first"
-    loops = compiled()
-    assert loops is not None, "callers ask for the loops first"
+    loops = needed()
     call = (array(scores), array(positions), *stored, array(offsets, torch.int64), beside, output, weights)
     run_shares(loops.attend, call, shares(None, batch, targets, scores.numel() * (output.shape[2] + READING)))
     return torch.from_numpy(output), torch.from_numpy(weights)
@@ -131,20 +139,19 @@ def is_stored(table: Table) -> bool:
 def _stored(table: Table, rows: Tensor) -> tuple[Any, Any, Any] | None:
     """A table as the loops read it, its scales, and `rows`; None for one whose rows must become fp32 first."""
     if is_plain(table):
-        return array(table), _NO_SCALES, array(rows)
+        return array(table), NO_NUMBERS, array(rows)
     if not is_stored(table):
         return None
     if isinstance(table, ScaledTable):
         return array(table.rows), array(table.scales, torch.float32), array(rows, torch.int32)
-    return array(table).view(np.uint16), _NO_SCALES, array(rows, torch.int32)
+    return array(table).view(np.uint16), NO_NUMBERS, array(rows, torch.int32)
 
 
 def _search_rows(
     query: Any, table: Any, scales: Any, rows: Any, offsets: Any, bias: Any, scores: Any, positions: Any
 ) -> int | None:
     """Length of the longest history; None where the histories are not well formed, and nothing is done then."""
-    loops = compiled()
-    assert loops is not None, "callers ask for the loops first"
+    loops = needed()
     call = (query, table, scales, rows, offsets, bias, scores, positions)
     batch, targets, d = query.shape
     parts = shares(offsets, batch, targets, len(rows) * (targets * d + READING))
@@ -158,15 +165,13 @@ def _search_rows(
 
 
 def _search_share(call: tuple[Any, ...], share: tuple[int, int, int, int]) -> None:
-    loops = compiled()
-    assert loops is not None, "callers ask for the loops first"
+    loops = needed()
     loops.search(*call, _scratch(share[3] - share[2]), False, *share)
 
 
 def _scratch(targets: int) -> Any:
     """Scratch of this thread's own, kept from call to call: fresh memory would cost a page fault every 4 KB."""
-    loops = compiled()
-    assert loops is not None, "callers ask for the loops first"
+    loops = needed()
     size = -(-targets // 4) * 4 * loops.SCRATCH_A_TARGET
     if _mine.keys.size < size:
         _mine.keys = np.empty(size, np.int32)

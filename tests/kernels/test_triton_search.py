@@ -378,7 +378,7 @@ def test_the_longest_history_with_the_largest_k(monkeypatch: pytest.MonkeyPatch,
     check(query, keys.half(), rows, offsets, 128, None, replace(GROUPED, group=128, block_l=128, most_groups=128))
 
 
-def pooled(
+def check_pooled(
     query: Tensor, keys: Table, values: Table, rows: Tensor, offsets: Tensor, k: int, bias: Tensor | None,
     recency_values: Tensor | None, path: SearchConfiguration | None,
 ) -> None:  # fmt: skip
@@ -408,7 +408,7 @@ def test_fused_pair_equals_search_then_pooling(e: int, r: int, path: SearchConfi
     values = torch.randn(50, e, generator=generator).to(DEVICE)
     recency_values = torch.randn(30, r, generator=generator).to(DEVICE) if r else None
     query, keys = integers(-1, 2, (3, 3, 13), generator) / 4, integers(-2, 3, (50, 13), generator)
-    pooled(query, keys, values, rows, offsets, 20, integers(-1, 2, (30,), generator), recency_values, path)
+    check_pooled(query, keys, values, rows, offsets, 20, integers(-1, 2, (30,), generator), recency_values, path)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "float8_e4m3fn"])
@@ -418,7 +418,7 @@ def test_fused_pair_reads_every_table(dtype: str) -> None:
     keys = table_of(dtype, integers(-3, 4, (60, 16), generator), generator)
     values = table_of(dtype, integers(-3, 4, (60, 24), generator), generator)
     query = integers(-1, 2, (2, 2, 16), generator) / 8
-    pooled(query, keys, values, rows.int(), offsets.int(), 32, None, None, PATHS["few-targets"])
+    check_pooled(query, keys, values, rows.int(), offsets.int(), 32, None, None, PATHS["few-targets"])
 
 
 @pytest.mark.parametrize("length", [5, 40], ids=["fewer-than-k", "more-than-k"])
@@ -434,7 +434,7 @@ def test_fused_pair_reads_every_table(dtype: str) -> None:
 def test_fused_weights_of_special_scores_are_the_reference_s(values: list[float], length: int) -> None:
     keys = torch.tensor(values, device=DEVICE).repeat(40)[:length].unsqueeze(1)
     rows, offsets = torch.arange(length, device=DEVICE), torch.tensor([0, length], device=DEVICE)
-    pooled(
+    check_pooled(
         torch.ones(1, 1, 1, device=DEVICE),
         keys,
         torch.ones(length, 3, device=DEVICE),

@@ -7,7 +7,7 @@ copied side by side, and each serves all targets; nothing of the size of the bat
 import numpy as np
 from numba import float32, int32, int64, njit, uint8, void
 
-from recollect_kernels.compiled.building import LANES, ask_for, at, compiled, prefetch
+from recollect_kernels.compiled.building import LANES, PADDING, ask_for, at, compiled, prefetch
 from recollect_kernels.compiled.vectors import (
     ONE,
     ZERO,
@@ -32,9 +32,6 @@ BLOCK = 128
 """Behaviours of a whole history taken at a time; a multiple of LANES."""
 _LINE = 64
 """Bytes in a cache line."""
-
-_LOWEST = np.finfo(np.float32).min
-"""Score that stands for padding, as in `target_attention.reference.masked_softmax`."""
 
 
 @njit(nogil=True)
@@ -145,9 +142,9 @@ def attend_kept(
             products_with(keys, found, n, query, target * d, scores)
             for j in range(n, padded):
                 scores[at(j)] = -np.inf
-            best = maximum(scores, 0, padded, _LOWEST if n < k else np.float32(-np.inf), lanes)
+            best = maximum(scores, 0, padded, PADDING if n < k else np.float32(-np.inf), lanes)
             exponentials(scores, 0, padded, best)
-            total = total_of(scores, 0, n) + np.float32(k - n) * exponential(_LOWEST - best)
+            total = total_of(scores, 0, n) + np.float32(k - n) * exponential(PADDING - best)
             for i in range(target * k, (target + 1) * k):
                 weights[at(i)] = ZERO / total  # NaN among the scores makes every weight NaN
             for j in range(n):
@@ -219,7 +216,7 @@ def attend_all(query, keys, values, rows, offsets, bias, beside, targets, longes
         for f in range(target * width, (target + here) * width):
             output[at(f)] = ZERO
         for t in range(here):
-            best[t] = _LOWEST if length < longest else np.float32(-np.inf)
+            best[t] = PADDING if length < longest else np.float32(-np.inf)
             total[t] = np.float32(longest - length)
         for first in range(0, length, BLOCK):
             n, older = min(BLOCK, length - first), length - 1 - first

@@ -9,7 +9,7 @@ ties without special cases.
 import numpy as np
 from numba import boolean, float32, int32, int64, njit, void
 
-from recollect_kernels.compiled.building import SUMS, ask_for, at, compiled
+from recollect_kernels.compiled.building import PADDING, SUMS, ask_for, at, compiled
 from recollect_kernels.compiled.storage import STORED, add_value, gather, score_rows
 
 _BLOCK = 256
@@ -33,8 +33,6 @@ _MAGNITUDE = np.int32(0x7FFFFFFF)
 _INFINITY = np.int32(0x7F800000)
 _MINUS_INFINITY = np.int32(-0x00800000)
 _SIGN = np.int32(31)
-
-_SMALLEST = np.finfo(np.float32).min
 
 
 @njit(nogil=True)
@@ -298,7 +296,7 @@ def attend(scores, positions, values, scales, rows, offsets, recency_values, out
         for t in range(t0, t1):
             best = np.float32(-np.inf)
             for i in range(k):
-                score = scores[b, t, i] if positions[b, t, i] >= 0 else _SMALLEST
+                score = scores[b, t, i] if positions[b, t, i] >= 0 else PADDING
                 weights[b, t, i] = score
                 best = max(best, score)
             total = np.float32(0)

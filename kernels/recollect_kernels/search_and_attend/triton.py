@@ -10,12 +10,11 @@ from torch import Tensor
 from recollect_kernels import launch
 from recollect_kernels.behavior_search.triton import find_best, group_maxima, prepare, register_limit, selection
 from recollect_kernels.tables import ScaledTable, Table
+from recollect_kernels.target_attention.kept_kernels import LOWEST
 from recollect_kernels.tiles.ordering import ABSENT, score_of_key
 from recollect_kernels.tiles.rows import load_rows
 from recollect_kernels.tuning import SearchConfiguration, configuration
 
-_LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
-"""Score of a missing behaviour in the softmax, as in the reference."""
 _TILE = 2_048
 """Numbers of value rows that four warps hold at a time."""
 
@@ -69,7 +68,7 @@ def _softmax(key, rank, k):
     then weight 0 and not NaN.
     """
     there = key != ABSENT
-    score = tl.where(there, score_of_key(key), _LOWEST)
+    score = tl.where(there, score_of_key(key), LOWEST)
     score = tl.where(rank < k, score, float("-inf"))
     power = tl.where(rank < k, tl.exp(score - tl.max(score)), 0.0)
     return tl.where(rank < k, power / tl.sum(power) * there.to(tl.float32), 0.0)

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recollect_kernels import loops, ragged
+from recollect_kernels.loops import NO_NUMBERS, NO_VALUES
 from recollect_kernels.tables import Table, gather_rows
 from recollect_kernels.target_attention import reference
-from recollect_kernels.target_attention.cpu_gradients import NO_NUMBERS, NO_VALUES, Gradients, compiled
+from recollect_kernels.target_attention.cpu_gradients import Gradients
 from recollect_kernels.threads import READING, ranges, run_shares, shares
 
 _GATHERED = 1 << 18
@@ -161,7 +162,7 @@ def _pool_kept(
         wrong,
     )
     cost = weights.size * (query.shape[2] + width + READING)
-    run_shares(compiled().attend_kept, call, shares(None, batch, targets, cost))
+    run_shares(loops.needed().attend_kept, call, shares(None, batch, targets, cost))
     if wrong[0]:
         ragged.longest_history(rows, offsets, len(keys))
     return torch.from_numpy(output), torch.from_numpy(weights)
@@ -203,7 +204,7 @@ def _pool_all(
         norms.reshape(-1),
     )
     cost = len(rows) * (targets * (d + width) + READING)
-    run_shares(compiled().attend_all, call, shares(ends, batch, targets, cost))
+    run_shares(loops.needed().attend_all, call, shares(ends, batch, targets, cost))
     return torch.from_numpy(output), torch.from_numpy(norms)
 
 
@@ -211,7 +212,7 @@ def _find_kept(keys: Table, values: Table, rows: Tensor, offsets: Tensor, positi
     """Rows of the behaviours at `positions`, flat and on their way into the cache."""
     found = np.empty(positions.numel(), np.int64)
     history = loops.array(rows), loops.array(offsets, torch.int64), loops.array(positions).reshape(-1)
-    compiled().find_kept(_bytes(keys), _bytes(values), *history, found)
+    loops.needed().find_kept(_bytes(keys), _bytes(values), *history, found)
     return torch.from_numpy(found)
 
 

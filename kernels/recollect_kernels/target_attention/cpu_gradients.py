@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,24 +10,13 @@ import torch
 from torch import Tensor
 
 from recollect_kernels import loops, threads
+from recollect_kernels.loops import NO_NUMBERS, NO_VALUES
 from recollect_kernels.threads import READING, ranges, run_all
 
 _PARTS = 32
 """Ranges of histories whose sums for the recency tables are made apart and then added, whoever makes them."""
 _HELD = 1 << 22
 """Weights of whole histories, and as many slopes, that the backward pass holds at once: 32 MB."""
-
-NO_NUMBERS = np.empty(0, np.float32)
-"""What stands for a vector that is not given."""
-NO_VALUES = np.empty((1, 0), np.float32)
-"""What stands for recency values that are not given."""
-
-
-def compiled() -> ModuleType:
-    """The loops; only called where there are some."""
-    found = loops.compiled()
-    assert found is not None, "callers ask for the loops first"
-    return found
 
 
 class Gradients:
@@ -75,7 +63,7 @@ class Gradients:
         coefficients = np.empty((held, 2), np.float32)
         owners, found = np.empty(held, np.int32), np.empty(held, np.int32)
         loop = partial(
-            compiled().attend_kept_backward,
+            loops.needed().attend_kept_backward,
             *(*self._arguments[1:], *history, *pooled, *given, borders),
             *(self._of_query, coefficients, owners, found),
         )
@@ -99,7 +87,7 @@ class Gradients:
                 held = len(here) if self._learns_tables else 0
                 coefficients, owners = np.empty((held, 2 * (t1 - t0)), np.float32), np.empty(held, np.int32)
                 loop = partial(
-                    compiled().attend_all_backward,
+                    loops.needed().attend_all_backward,
                     *(*self._arguments, behaviours, ends, self._bias, self._beside, targets, *results),
                     *(t0, t1, borders, self._of_query, coefficients, owners),
                 )
@@ -143,12 +131,12 @@ class Gradients:
         query, keys, _ = self._arguments
         starts = np.zeros(len(keys) + 2, np.int64)
         order, ordered_owners = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
-        compiled().group(rows, owners, starts, order, ordered_owners)
+        loops.needed().group(rows, owners, starts, order, ordered_owners)
         added = self._of_tables is not None
         if self._of_tables is None:
             self._of_tables = self._tables(np.empty)
         grouped = coefficients, starts, order, ordered_owners
-        loop = partial(compiled().sum_rows, *grouped, query, of_output, self.width, added, *self._of_tables)
+        loop = partial(loops.needed().sum_rows, *grouped, query, of_output, self.width, added, *self._of_tables)
         columns = sum(table.shape[1] for table in self._of_tables)
         pairs = coefficients.shape[1] // 2
         # Each row costs a write, each occurrence its pairs. In numpy: torch's threads would still spin for work.
