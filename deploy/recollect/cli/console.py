@@ -15,6 +15,7 @@ from rich.table import Table
 
 from recollect.errors import RecollectError
 from recsys.errors import RecsysError
+from retrieval.errors import RetrievalError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +34,7 @@ def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (RecsysError, RecollectError, ValidationError) as error:
+        except (RecsysError, RetrievalError, RecollectError, ValidationError) as error:
             err.print(f"[bold red]error:[/] {escape(_one_line(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
 
@@ -42,7 +43,8 @@ def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors())
+        # Without the value that was given: settings hold keys, and one misspelt would end up on a screen or in a log.
+        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
     return str(error)
 
 

@@ -1,4 +1,4 @@
-"""`recollect bench`: measure what is fast here, on this machine, beside what people use instead."""
+"""`recollect bench kernels`: search and attention on this machine, beside torch, numpy and FAISS."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from recollect_kernels.benchmarks.runner import BenchConfig, Row, Task
     from recollect_kernels.benchmarks.shapes import Shape
 
-bench_app = typer.Typer(
-    help="Measure on this machine, beside what people use instead.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-)
-
 
 class Device(StrEnum):
     """Where it is measured."""
@@ -40,7 +34,6 @@ class Implementation(StrEnum):
     REFERENCE = "reference"
 
 
-@bench_app.command()
 @explains_errors
 def kernels(
     device: Annotated[

@@ -1,0 +1,14 @@
+"""`recollect bench`: measure what is fast here, on this machine, beside what people use instead; one file a subject."""
+
+import typer
+
+from recollect.cli.bench.classify import classify
+from recollect.cli.bench.kernels import kernels
+
+bench_app = typer.Typer(
+    help="Measure on this machine, beside what people use instead.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+bench_app.command()(kernels)
+bench_app.command()(classify)
