@@ -1,0 +1,1 @@
+"""What refusing hostile images costs, measured file by file."""
