@@ -1,0 +1,1 @@
+"""Image–text encoders behind one small protocol: CLIP, SigLIP, ONNX, and a compact one that Recollect trains itself."""
