@@ -4,9 +4,12 @@ import logging
 import os
 import re
 import socket
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from recollect.classification.config import ClassificationConfig
+from recollect.classification.deployment import ClassificationReplica
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
 from recollect.gateway.desired import DesiredModel
@@ -14,8 +17,10 @@ from recollect.gateway.models import ArtifactModels, ModelSource
 from recollect.gateway.replica import DRAIN_S, GatewayReplica
 from recollect.gateway.server import GatewayConfig
 from recollect.settings import Settings
+from retrieval.images import ImageLimits
 
 if TYPE_CHECKING:
+    from ray.serve import Application
     from ray.serve.handle import DeploymentHandle
 
 APPLICATION = "recollect"
@@ -26,6 +31,17 @@ HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 10.0
 START_ATTEMPTS = 3
 """How often Serve builds a replica that fails before it gives up."""
+_COMMON: dict[str, Any] = {
+    # Reserved cores would keep a small machine from starting its second replica.
+    "ray_actor_options": {"num_cpus": 0},
+    "graceful_shutdown_timeout_s": DRAIN_S + 5,
+    "graceful_shutdown_wait_loop_s": 0.2,
+    "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+    "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
+    "max_constructor_retry_count": START_ATTEMPTS,
+    "logging_config": {"log_level": "WARNING", "enable_access_log": False},
+}
+"""What every deployment is started with."""
 
 
 def run(
@@ -54,22 +70,11 @@ def run(
         port=port,
         history_limit=settings.history_limit,
         max_candidates=settings.max_candidates,
+        max_images=settings.max_images,
         ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    configured = serve.deployment(
-        name="Gateway",
-        num_replicas=settings.replicas,
-        # Reserved cores would keep a small machine from starting its second replica.
-        ray_actor_options={"num_cpus": 0},
-        graceful_shutdown_timeout_s=DRAIN_S + 5,
-        graceful_shutdown_wait_loop_s=0.2,
-        health_check_period_s=HEALTH_CHECK_PERIOD_S,
-        health_check_timeout_s=HEALTH_CHECK_TIMEOUT_S,
-        max_constructor_retry_count=START_ATTEMPTS,
-        logging_config={"log_level": "WARNING", "enable_access_log": False},
-    )
-    deployment = configured(GatewayReplica)
+    deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **_COMMON)(GatewayReplica)
     try:
         desired.set(reference)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
@@ -80,6 +85,7 @@ def run(
                 redis_timeout_s=settings.redis_timeout_s,
                 models=source,
                 desired=desired,
+                classification=_classification(settings) if settings.classification else None,
             ),
             name=application,
             route_prefix=None,
@@ -102,6 +108,36 @@ def check(settings: Settings, model: str, *, models: ModelSource | None = None) 
 def artifact_models(settings: Settings) -> ArtifactModels:
     """The published models of this deployment; the whole path, since replicas have another working directory."""
     return ArtifactModels(root=settings.var.resolve() / "models")
+
+
+def classification_config(settings: Settings) -> ClassificationConfig:
+    """What `settings` say of classification; whole paths, since replicas have another working directory."""
+    var, encoder = settings.var.resolve(), Path(settings.encoder)
+    cores = os.cpu_count() or 1
+    return ClassificationConfig(
+        encoder=str(encoder.resolve()) if encoder.is_dir() else settings.encoder,
+        runtime=settings.encoder_runtime,
+        sets=var / "descriptor-sets",
+        text_cache=var / "cache" / "texts",
+        image_limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        decode_threads=cores,
+        embedding_threads=max(1, cores // settings.classifier_replicas),
+    )
+
+
+def _classification(settings: Settings) -> "Application":
+    """The encoder's deployment, which the gateway gets a handle of."""
+    from ray import serve
+
+    config = classification_config(settings)
+    configured = serve.deployment(
+        name="Classification",
+        num_replicas=settings.classifier_replicas,
+        # What is too much is refused by the replica itself, with a reason.
+        max_ongoing_requests=2 * config.most_waiting,
+        **_COMMON,
+    )
+    return configured(ClassificationReplica).bind(config)
 
 
 class RunningGateway:

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 
@@ -31,6 +31,26 @@ class Settings(BaseSettings):
     """Longest history that is kept and scored, in events."""
     max_candidates: int = Field(default=1_000, ge=1)
     """Most candidates in one Score request."""
+    classification: bool = True
+    """Whether the gateway also classifies images by description."""
+    encoder: str = "demo-shop"
+    """What embeds images and texts: a shipped encoder, a checkpoint's directory, or a name on the Hugging Face hub."""
+    encoder_runtime: Literal["auto", "torch", "onnx"] = "auto"
+    """What runs it."""
+    classifier_replicas: int = Field(default=1, ge=1)
+    """Processes that hold an encoder; they share `var`."""
+    max_images: int = Field(default=16, ge=1)
+    """Most images in one Classify request."""
+    max_image_bytes: int = Field(default=10 << 20, ge=1)
+    """Largest image, in bytes; a request takes 16 MiB in all."""
+    max_image_pixels: int = Field(default=40_000_000, ge=1)
+    """Largest image, in pixels."""
+    llm_base_url: str | None = None
+    """Where a language model answers chat completions, as https://host/v1; it writes descriptors of new classes."""
+    llm_api_key: SecretStr | None = None
+    """Key for it; None where it asks for none."""
+    llm_model: str | None = None
+    """Which of its models to ask."""
 
     @classmethod
     def settings_customise_sources(

@@ -7,13 +7,16 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
 MAX_MESSAGE_BYTES = 16 << 20
-"""Largest message that is sent or received; a thousand explained candidates stay under 1 MiB."""
+"""Largest message that is sent or received: images need it; a thousand explained candidates stay under 1 MiB."""
 
 SERVICE_CONFIG = json.dumps(
     {
         "methodConfig": [
             {
-                "name": [{"service": "recollect_api.v1.Recommender"}, {"service": "recollect_api.v1.Histories"}],
+                "name": [
+                    {"service": f"recollect_api.v1.{service}"}
+                    for service in ("Recommender", "Histories", "Classifier", "DescriptorSets")
+                ],
                 "retryPolicy": {
                     "maxAttempts": 4,
                     "initialBackoff": "0.05s",
@@ -31,6 +34,8 @@ SERVICE_CONFIG = json.dumps(
 OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.enable_retries", 1),
     ("grpc.service_config", SERVICE_CONFIG),
+    # What is longer than this is sent once and never repeated; the default would leave out every photograph.
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # A replica that was just killed resets the connection; gRPC's own second of pause would outlast all attempts.

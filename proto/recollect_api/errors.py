@@ -2,6 +2,10 @@
 
 ClientError             every error of a call; has `code` (the gRPC status), `reason` and `message`
 ├── InvalidRequest      the request is wrong; `violations` names every field (INVALID_ARGUMENT)
+├── NotFound            nothing has the name that was given (NOT_FOUND)
+├── AlreadyExists       something else has the name that was given (ALREADY_EXISTS)
+├── Conflict            it was changed in between; `current_etag` is what it is now (ABORTED)
+├── NotPossible         what it was asked of does not allow it (FAILED_PRECONDITION)
 ├── PermissionRefused   no valid token (UNAUTHENTICATED, PERMISSION_DENIED)
 ├── DeadlineExceeded    no answer in time (DEADLINE_EXCEEDED)
 ├── Unavailable         the service or its store cannot be reached or is full (UNAVAILABLE, RESOURCE_EXHAUSTED)
@@ -54,6 +58,27 @@ class InvalidRequest(ClientError):  # noqa: N818 - named as the statuses are
         self.violations = violations
 
 
+class NotFound(ClientError):  # noqa: N818
+    """Nothing has the name that was given."""
+
+
+class AlreadyExists(ClientError):  # noqa: N818
+    """Something else has the name that was given."""
+
+
+class Conflict(ClientError):  # noqa: N818
+    """It was changed since it was read: read it again, repeat the change on what it is now."""
+
+    def __init__(self, message: str, *, code: grpc.StatusCode, reason: str = "", current_etag: str = "") -> None:
+        super().__init__(message, code=code, reason=reason)
+        self.current_etag = current_etag
+        """The etag that it has now; empty where the service gave none."""
+
+
+class NotPossible(ClientError):  # noqa: N818
+    """What it was asked of does not allow it; the message says what does."""
+
+
 class PermissionRefused(ClientError):  # noqa: N818
     """The service does not accept the token."""
 
@@ -75,6 +100,9 @@ class ServerFault(ClientError):  # noqa: N818
 
 
 _BY_CODE: Mapping[grpc.StatusCode, type[ClientError]] = {
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.FAILED_PRECONDITION: NotPossible,
     grpc.StatusCode.UNAUTHENTICATED: PermissionRefused,
     grpc.StatusCode.PERMISSION_DENIED: PermissionRefused,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -91,6 +119,8 @@ def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
     info, violations = _details(error.trailing_metadata() or ())
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         return InvalidRequest(message, violations=violations, reason=info.reason)
+    if code is grpc.StatusCode.ABORTED:
+        return Conflict(message, code=code, reason=info.reason, current_etag=info.metadata.get("etag", ""))
     if not info.reason:
         # The service did not speak: without its address "failed to connect" helps nobody.
         message = f"{target}: {message}"

@@ -45,7 +45,7 @@ def scores(request: recommender_pb2.ScoreRequest, response: recommender_pb2.Scor
             FoundBehaviour(
                 item_id=each.item_id,
                 time=each.time.ToDatetime(UTC),
-                type=_member(EventType, each.type),
+                type=member(EventType, each.type),
                 weight=each.weight,
             )
             for each in explanation.behaviours
@@ -63,7 +63,7 @@ def scores(request: recommender_pb2.ScoreRequest, response: recommender_pb2.Scor
         model_version=response.model_version,
         history_version=response.history_version,
         history_length=response.history_length,
-        degraded=tuple(_member(DegradedReason, reason) for reason in response.degraded),
+        degraded=tuple(member(DegradedReason, reason) for reason in response.degraded),
         request_id=response.request_id,
     )
 
@@ -106,7 +106,7 @@ def history_page(response: histories_pb2.ListResponse) -> HistoryPage:
     """One page of a history."""
     return HistoryPage(
         behaviours=tuple(
-            Behaviour(item_id=each.item_id, time=each.time.ToDatetime(UTC), type=_member(EventType, each.type))
+            Behaviour(item_id=each.item_id, time=each.time.ToDatetime(UTC), type=member(EventType, each.type))
             for each in response.behaviours
         ),
         next_page_token=response.next_page_token,
@@ -125,6 +125,7 @@ def _timestamp(field: str, time: datetime) -> Timestamp:
     return stamp
 
 
-def _member(kind: type[E], number: int) -> E | int:
+def member(kind: type[E], number: int) -> E | int:
+    """The member of `kind` with that number, or the number itself."""
     # A newer service may know members that this client does not; they must not break an older caller.
     return kind(number) if number in kind._value2member_map_ else number

@@ -1,6 +1,7 @@
-"""Gateways over a ranker whose answers are known in advance, a real Redis, and one real Ray cluster for all tests."""
+"""Gateways over a ranker and an encoder whose answers are known in advance, a real Redis, and one real Ray for all."""
 
 import asyncio
+import io
 import os
 import sys
 import threading
@@ -14,13 +15,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from recollect.classification.config import ClassificationConfig
+from recollect.classification.service import ClassificationService
 from recollect.errors import ArtifactError
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect_api import RecollectClient
 from recsys.history.store import HistoryConfig, HistoryStore
 from recsys.ranking import Ranking
+from retrieval.encoders.preprocessing import Preprocessing
 
 T = TypeVar("T")
 
@@ -87,6 +92,47 @@ class CountingModels:
         )
 
 
+COLOURS = ("red", "green", "blue")
+
+
+class ColourEncoder:
+    """An image is its mean colour, a text the colours that it names; their cosines can be worked out by hand.
+
+    Texts with the word "slow" wait for `texts_may_go`, images for `images_may_go`.
+    """
+
+    name, fingerprint, dimension, logit_scale = "colours", "c0104" * 8, 3, 10.0
+    preprocessing = Preprocessing(height=4, width=4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+    def __init__(self):
+        self.embedded_texts, self.batches = [], []
+        self.texts_may_go, self.texts_wait = threading.Event(), threading.Event()
+        self.images_may_go, self.images_wait = threading.Event(), threading.Event()
+        self.images_may_go.set()
+        self.failing = False
+
+    def embed_pixels(self, pixels):
+        self.batches.append(len(pixels))
+        self.images_wait.set()
+        assert self.images_may_go.wait(DEADLINE_S)
+        if self.failing:
+            raise RuntimeError(SECRET)
+        return self._unit(pixels.mean((2, 3)))
+
+    def embed_texts(self, texts):
+        if any("slow" in text for text in texts):
+            self.texts_wait.set()
+            assert self.texts_may_go.wait(DEADLINE_S)
+        self.embedded_texts += texts
+        named = np.array([[colour in text for colour in COLOURS] for text in texts], dtype=np.float32)
+        return self._unit(named.reshape(len(texts), len(COLOURS)))
+
+    def _unit(self, vectors):
+        # What has no colour is grey.
+        vectors = np.where(vectors.any(1, keepdims=True), vectors, 1.0)
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
 class LocalGateway:
     """A gateway of this process, its event loop in a thread."""
 
@@ -109,6 +155,9 @@ class LocalGateway:
 
     async def _start(self, redis_url, config, options):
         self.store = HistoryStore(redis_url, config=HistoryConfig(timeout_s=2.0))
+        self.classification = options.get("classification")
+        if self.classification is not None:
+            self.classification.start()
         self.gateway = Gateway(config, slot=self.slot, histories=self.store, **options)
         return await self.gateway.start()
 
@@ -119,8 +168,12 @@ class LocalGateway:
         if not self._stopped:
             self._stopped = True
             self.release()
+            if self.classification is not None:
+                self.classification._encoder.images_may_go.set()
             self.run(self.gateway.stop(DEADLINE_S))
             self.run(self.store.close())
+            if self.classification is not None:
+                self.run(self.classification.stop())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(DEADLINE_S)
             self._loop.close()
@@ -147,16 +200,19 @@ def history_redis_url(redis_server: Any) -> str:
 
 @pytest.fixture
 def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[..., LocalGateway]]:
-    """Start a gateway: `start_gateway(redis_url=…, token=…, max_candidates=…)`."""
+    """Start a gateway: `start_gateway(redis_url=…, token=…, classification=…, max_candidates=…)`."""
     with ExitStack() as stack:
 
-        def start(*, redis_url: str | None = None, token=None, credentials=None, **config: Any) -> LocalGateway:
+        def start(
+            *, redis_url: str | None = None, token=None, credentials=None, classification=None, **config: Any
+        ) -> LocalGateway:
             started = LocalGateway(
                 redis_url or history_redis_url,
                 tmp_path,
                 GatewayConfig(**config),
                 token=token,
                 credentials=credentials,
+                classification=classification,
             )
             stack.callback(started.stop)
             return started
@@ -173,6 +229,68 @@ def gateway(start_gateway: Callable[..., LocalGateway]) -> LocalGateway:
 def client(gateway: LocalGateway) -> Iterator[RecollectClient]:
     with RecollectClient(gateway.address, timeout_s=DEADLINE_S) as client:
         yield client
+
+
+@pytest.fixture
+def encoder() -> Iterator[ColourEncoder]:
+    encoder = ColourEncoder()
+    yield encoder
+    encoder.texts_may_go.set()
+    encoder.images_may_go.set()
+
+
+@pytest.fixture
+def classification_config(tmp_path: Path) -> Callable[..., ClassificationConfig]:
+    """A configuration whose files are in `tmp_path`: `classification_config(text_batch=…)`."""
+
+    def make(**fields: Any) -> ClassificationConfig:
+        directories = {"sets": tmp_path / "descriptor-sets", "text_cache": tmp_path / "texts"}
+        return ClassificationConfig(**{"encoder": "colours", "look_s": 0.05, **directories, **fields})
+
+    return make
+
+
+@pytest.fixture
+def start_classifying(
+    start_gateway: Callable[..., LocalGateway],
+    classification_config: Callable[..., ClassificationConfig],
+    encoder: ColourEncoder,
+) -> Callable[..., LocalGateway]:
+    """Start a gateway that classifies by colours: `start_classifying(max_images=…, config={"text_batch": …})`."""
+
+    def start(
+        *, config: dict[str, Any] | None = None, encoder: ColourEncoder = encoder, **gateway: Any
+    ) -> LocalGateway:
+        from retrieval.encoders.text_cache import CachedTexts
+
+        settings = classification_config(**(config or {}))
+        service = ClassificationService(settings, encoder, CachedTexts(encoder, settings.text_cache))
+        return start_gateway(classification=service, **gateway)
+
+    return start
+
+
+@pytest.fixture
+def classifying(start_classifying: Callable[..., LocalGateway]) -> LocalGateway:
+    return start_classifying()
+
+
+@pytest.fixture
+def classifier(classifying: LocalGateway) -> Iterator[RecollectClient]:
+    with RecollectClient(classifying.address, timeout_s=DEADLINE_S, classify_timeout_s=DEADLINE_S) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """A PNG of one colour: `picture((255, 0, 0))`."""
+
+    def draw(colour: tuple[int, int, int], *, size: tuple[int, int] = (16, 16), format: str = "PNG") -> bytes:
+        data = io.BytesIO()
+        Image.new("RGB", size, colour).save(data, format)
+        return data.getvalue()
+
+    return draw
 
 
 @pytest.fixture

@@ -33,6 +33,11 @@ def test_demo_shows_a_user_ten_candidates_and_the_reasons(tmp_path: Path) -> Non
     assert scores == sorted(scores, reverse=True)
     assert first.stdout.count("◀ chosen") == 1
     assert "behaviours that the search found among" in first.stdout
+    drawn = re.search(r"A picture of the (.+), classified by", first.stdout)
+    best = re.search(r"what fits best.*\n.*\n│ ([a-z ]+?) +│", first.stdout)
+    assert drawn is not None
+    assert best is not None
+    assert drawn[1].endswith(best[1]), "the item's name ends in what it is, and the service knew no name"
     auc = re.search(r"AUC (0\.\d+) on", first.stderr)
     assert auc is not None
     assert float(auc[1]) > 0.9

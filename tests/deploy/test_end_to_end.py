@@ -57,7 +57,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> EventStore:
 def world(
     shop: EventStore, ray_node: None, history_redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    settings = Settings(var=tmp_path_factory.mktemp("var"), port=0, replicas=1, redis_timeout_s=5.0)
+    settings = Settings(
+        var=tmp_path_factory.mktemp("var"), port=0, replicas=1, redis_timeout_s=5.0, classification=False
+    )
     directory = run_directory(settings, shop.directory, CONFIG)
     artifact = train_and_publish(settings, shop.directory, CONFIG, directory, label="stable")
 

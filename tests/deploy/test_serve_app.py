@@ -21,7 +21,7 @@ WAITING_ITEM, PID_ITEM = 100_002, 100_003
 
 @contextmanager
 def running(counting_models, redis_url, directory, *, replicas=2, application="test"):
-    settings = Settings(port=0, replicas=replicas, var=directory)
+    settings = Settings(port=0, replicas=replicas, var=directory, classification=False)
     models = counting_models(directory)
     with serve_app.run(
         settings, "counting/1", redis_url=redis_url, models=models, application=application
@@ -159,7 +159,7 @@ def test_shutdown_answers_what_is_in_flight_and_frees_the_port(
 def test_a_model_that_cannot_be_loaded_is_a_setup_error_with_its_reason(
     ray_node, counting_models, history_redis_url, tmp_path
 ):
-    settings = Settings(port=0, replicas=1, var=tmp_path)
+    settings = Settings(port=0, replicas=1, var=tmp_path, classification=False)
     with pytest.raises(SetupError, match="this version is torn"):
         serve_app.run(
             settings,

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from recollect_api import records
-from recollect_api.v1 import event_pb2, recommender_pb2
+from recollect_api import classification_records, records
+from recollect_api.v1 import classifier_pb2, descriptor_sets_pb2, event_pb2, recommender_pb2
 from recsys.data import event_store
 
 ROOT = Path(__file__).parents[2]
@@ -79,3 +79,18 @@ def test_event_types_have_one_number_on_the_wire_on_disk_and_in_the_client():
 def test_degraded_reasons_have_one_number_on_the_wire_and_in_the_client():
     wire = {name.removeprefix("DEGRADED_REASON_"): number for name, number in recommender_pb2.DegradedReason.items()}
     assert wire == {reason.name: reason.value for reason in records.DegradedReason}
+
+
+@pytest.mark.parametrize(
+    ("enum", "prefix", "record"),
+    [
+        (classifier_pb2.Scoring, "SCORING_", classification_records.Scoring),
+        (classifier_pb2.RefusalReason, "REFUSAL_REASON_", classification_records.RefusalReason),
+        (descriptor_sets_pb2.RevisionState, "REVISION_STATE_", classification_records.RevisionState),
+    ],
+    ids=["scorings", "reasons for refusals", "states of a revision"],
+)
+def test_what_classification_counts_has_one_number_on_the_wire_and_in_the_client(enum, prefix, record):
+    assert {name.removeprefix(prefix): number for name, number in enum.items()} == {
+        each.name: each.value for each in record
+    }

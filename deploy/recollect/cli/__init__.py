@@ -3,8 +3,11 @@
 import typer
 
 from recollect.cli.bench import bench_app
+from recollect.cli.classify import classify_app
 from recollect.cli.data import data_app
 from recollect.cli.demo import demo
+from recollect.cli.descriptors import descriptors_app
+from recollect.cli.encoder import encoder_app
 from recollect.cli.evaluate import evaluate
 from recollect.cli.history import history_app
 from recollect.cli.kernels import kernels_app
@@ -27,5 +30,8 @@ app.command()(evaluate)
 app.add_typer(history_app, name="history")
 app.command()(serve)
 app.command()(score)
+app.add_typer(classify_app, name="classify")
+app.add_typer(descriptors_app, name="descriptors")
+app.add_typer(encoder_app, name="encoder")
 app.add_typer(kernels_app, name="kernels")
 app.add_typer(bench_app, name="bench")

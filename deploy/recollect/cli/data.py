@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import explains_errors, out, progress, show_json, show_table
+from recollect.cli.pictures import pictures
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
@@ -161,6 +162,9 @@ def generate(
         show_json([{"file": str(destination), "events": lines}])
     else:
         out.print(f"{lines:,} events in {destination}", highlight=False)
+
+
+data_app.command("pictures")(pictures)
 
 
 @data_app.command("describe")

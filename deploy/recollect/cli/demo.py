@@ -1,4 +1,4 @@
-"""`recollect demo`: the whole path on one machine, from an event log to explained scores over gRPC."""
+"""`recollect demo`: the whole path on one machine, from an event log to explained scores and a picture over gRPC."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import err, explains_errors, out, progress, show_table
+from recollect.cli.demo_picture import show_picture
 
 if TYPE_CHECKING:
     from recollect.artifacts import Artifact
@@ -30,7 +31,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the shop and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving until Ctrl-C.")] = False,
 ) -> None:
-    """See it work: generate a shop, train DARE, load histories into Redis, serve on Ray, ask for scores over gRPC.
+    """See it work: generate a shop, train DARE, load histories into Redis, serve on Ray, ask for scores over gRPC, and
+    what a picture shows.
 
     The first run trains for about a minute; later ones find the shop and the model that it left.
 
@@ -56,6 +58,7 @@ def demo(
             with _stage(f"asking {gateway.address} for {CANDIDATES} scores"):
                 scores = client.score(question.user_id, question.item_ids, as_of=question.as_of, explain=True)
             _show(question, scores, store.catalogue)
+            show_picture(client, store.catalogue.name_of(scores.ranked()[0].item_id), seed)
             _say_next(settings, artifact, question, time.monotonic() - began)
             if keep:
                 out.print(f"Serving on {gateway.address} until Ctrl-C.", highlight=False)

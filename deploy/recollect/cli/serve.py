@@ -24,11 +24,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Processes that answer; they share the port.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENCODER", help="What embeds images: a shipped encoder, a directory or a name on the hub."
+        ),
+    ] = None,
+    classification: Annotated[
+        bool | None, typer.Option("--classification/--no-classification", help="Whether images are classified.")
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
     ] = None,
 ) -> None:
-    """Serve a model over gRPC until Ctrl-C or SIGTERM; calls in flight are answered first.
+    """Serve a model, and classify images, over gRPC until Ctrl-C or SIGTERM; calls in flight are answered first.
 
     Without `--redis` and `--ray-address`, a private Redis (in `var/redis`) and a private Ray node are started for the
     time of the command. Each option is also a setting: `RECOLLECT_PORT=0`, or `port = 0` in the file that
@@ -39,13 +48,23 @@ def serve(
     `recollect serve`
 
     `recollect serve --model dare@canary --redis redis://cache:6379/0 --host 0.0.0.0 --replicas 4`
+
+    `recollect serve --encoder openai/clip-vit-base-patch32`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
     from recollect.embedded.redis import history_redis
     from recollect.settings import Settings
 
-    settings = Settings.load(redis_url=redis, host=host, port=port, replicas=replicas, ray_address=ray_address)
+    settings = Settings.load(
+        redis_url=redis,
+        host=host,
+        port=port,
+        replicas=replicas,
+        ray_address=ray_address,
+        encoder=encoder,
+        classification=classification,
+    )
     serve_app.check(settings, model)
     stop = _StopSignals()
     try:
@@ -94,14 +113,17 @@ class _StopSignals:
 def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
     from rich.panel import Panel
 
-    from recollect.gateway.server import SERVICES
+    from recollect.gateway.server import CLASSIFICATION_SERVICES, SERVICES
 
     count = "1 replica" if settings.replicas == 1 else f"{settings.replicas} replicas"
+    services = (*SERVICES, *CLASSIFICATION_SERVICES) if settings.classification else SERVICES
+    encoder = settings.encoder if settings.classification else "none: --no-classification"
     histories = "Redis as configured" if settings.redis_url else f"private Redis in {settings.var / 'redis'}"
     lines = [
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model}",
-        f"services      {', '.join(SERVICES)}",
+        f"encoder       {encoder}",
+        f"services      {', '.join(services)}",
         f"histories     {histories}",
         "",
         f"try           recollect score USER --items 1,2,3 --target {gateway.address}",

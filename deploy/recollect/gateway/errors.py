@@ -1,21 +1,32 @@
 """What a call is refused with, and how that crosses the wire: as google.rpc.Status, never as a stack trace.
 
 RecollectError
-└── CallError           a call that ends without an answer; carries the gRPC code, a constant reason and metadata
-    ├── InvalidCall     the request is wrong; names every field (INVALID_ARGUMENT)
-    ├── StoreDown       the history store cannot be reached (UNAVAILABLE)
-    ├── DeadlinePassed  nobody waits for the answer any more (DEADLINE_EXCEEDED)
-    ├── Unauthorised    no valid token (UNAUTHENTICATED)
-    └── Incident        an error that nobody foresaw (INTERNAL)
+└── CallError               a call that ends without an answer; carries the gRPC code, a constant reason and metadata
+    ├── InvalidCall         the request is wrong; names every field (INVALID_ARGUMENT)
+    ├── NotFound            no descriptor set has that name (NOT_FOUND)
+    ├── AlreadyExists       another descriptor set has that name (ALREADY_EXISTS)
+    ├── Conflict            the descriptor set has changed since it was read (ABORTED)
+    ├── ShippedSet          the descriptor set comes with the service (FAILED_PRECONDITION)
+    ├── StoreDown           the history store cannot be reached (UNAVAILABLE)
+    ├── SetNotReady         the descriptor set has never been embedded as a whole (UNAVAILABLE)
+    ├── ClassificationDown  no encoder answers (UNAVAILABLE)
+    ├── TooManyWaiting      the encoder has enough to do (RESOURCE_EXHAUSTED)
+    ├── NotServed           the service was started without classification (UNIMPLEMENTED)
+    ├── DeadlinePassed      nobody waits for the answer any more (DEADLINE_EXCEEDED)
+    ├── Unauthorised        no valid token (UNAUTHENTICATED)
+    └── Incident            an error that nobody foresaw (INTERNAL)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from functools import partial
+from typing import Any, ClassVar, NoReturn
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as Packed
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
@@ -42,11 +53,17 @@ class CallError(RecollectError):
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[str] = "INTERNAL_ERROR"
+    retry_after_s: ClassVar[float | None] = None
+    """When repeating the call makes sense, where that is known."""
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
         self.message = message
         self.metadata = metadata
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Refusals travel from the process of the encoder to the gateway's.
+        return partial(type(self), self.message, **self.metadata), ()
 
 
 class InvalidCall(CallError):  # noqa: N818 - named as the statuses are
@@ -60,12 +77,72 @@ class InvalidCall(CallError):  # noqa: N818 - named as the statuses are
         super().__init__(f"{len(violations)} {noun} wrong")
         self.violations = violations
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.violations,)
+
+
+class NotFound(CallError):  # noqa: N818
+    """No descriptor set has that name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "SET_NOT_FOUND"
+
+
+class AlreadyExists(CallError):  # noqa: N818
+    """Another descriptor set has that name."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason = "SET_EXISTS"
+
+
+class Conflict(CallError):  # noqa: N818
+    """The descriptor set has changed since it was read; metadata `etag` is its revision now."""
+
+    code = grpc.StatusCode.ABORTED
+    reason = "ETAG_MISMATCH"
+
+
+class ShippedSet(CallError):  # noqa: N818
+    """The descriptor set comes with the service."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "SET_SHIPPED"
+
 
 class StoreDown(CallError):  # noqa: N818
     """The history store cannot be reached; nothing was changed."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "HISTORY_UNAVAILABLE"
+
+
+class SetNotReady(CallError):  # noqa: N818
+    """The descriptor set has never been embedded as a whole; the message says how far that is."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SET_PREPARING"
+    retry_after_s = 1.0
+
+
+class ClassificationDown(CallError):  # noqa: N818
+    """No encoder answers; nothing was changed that was not answered for."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "CLASSIFICATION_UNAVAILABLE"
+
+
+class TooManyWaiting(CallError):  # noqa: N818
+    """The encoder has enough to do."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_IMAGES_WAIT"
+
+
+class NotServed(CallError):  # noqa: N818
+    """The service was started without classification."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "CLASSIFICATION_DISABLED"
 
 
 class DeadlinePassed(CallError):  # noqa: N818
@@ -87,22 +164,30 @@ class Incident(CallError):  # noqa: N818
 
 
 def to_status(error: CallError) -> status_pb2.Status:
-    """`error` as google.rpc.Status with an ErrorInfo and, where fields are wrong, a BadRequest."""
-    info = Any()
-    info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
-    details = [info]
+    """`error` as google.rpc.Status with an ErrorInfo, and a BadRequest or a RetryInfo where there is one."""
+    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidCall):
-        request = Any()
-        request.Pack(error_details_pb2.BadRequest(field_violations=_listed(error.violations)))
-        details.append(request)
-    return status_pb2.Status(code=error.code.value[0], message=error.message, details=details)
+        details.append(error_details_pb2.BadRequest(field_violations=_listed(error.violations)))
+    if error.retry_after_s is not None:
+        details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=int(error.retry_after_s))))
+    return status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_packed, details))
 
 
 async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn:
     """End the call of `context` with `error`; raises, as gRPC's own abort does."""
     status = rpc_status.to_status(to_status(error))
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    trailers = tuple(status.trailing_metadata)
+    if error.retry_after_s is not None:
+        # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
+        trailers += (("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1_000))),)
+    await context.abort(status.code, status.details, trailers)
     raise AssertionError("abort raises")
+
+
+def _packed(detail: Message) -> Packed:
+    packed = Packed()
+    packed.Pack(detail)
+    return packed
 
 
 def _listed(violations: Sequence[Violation]) -> list[error_details_pb2.BadRequest.FieldViolation]:

@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import logging
+from typing import TYPE_CHECKING
 
+from recollect.classification.deployment import ClassificationReplica, RemoteClassification
 from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ModelSlot, ModelSource, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recsys.history.store import HistoryConfig, HistoryStore
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +32,7 @@ class GatewayReplica:
         redis_timeout_s: float,
         models: ModelSource,
         desired: DesiredModel,
+        classification: "DeploymentHandle[ClassificationReplica] | None" = None,
     ) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         use_one_torch_thread()
@@ -39,7 +45,12 @@ class GatewayReplica:
         self._reference = await asyncio.to_thread(self._wanted)
         self._slot = ModelSlot(await self._load(self._reference))
         # Only now, with a model: a replica that listens gets its share of the connections.
-        self._gateway = Gateway(config, slot=self._slot, histories=self._histories)
+        self._gateway = Gateway(
+            config,
+            slot=self._slot,
+            histories=self._histories,
+            classification=None if classification is None else RemoteClassification(classification),
+        )
         await self._gateway.start()
 
     async def reconfigure(self, config: dict[str, str]) -> str:

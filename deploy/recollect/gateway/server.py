@@ -6,21 +6,38 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
+from recollect.classification.calls import ClassificationBackend
 from recollect.errors import SetupError
 from recollect.gateway.address import address_of
+from recollect.gateway.classifier import ClassifierServicer
+from recollect.gateway.descriptor_sets import DescriptorSetsServicer
 from recollect.gateway.health import Health
 from recollect.gateway.histories import HistoriesServicer
 from recollect.gateway.interceptors import ErrorInterceptor, TokenInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
 from recollect.gateway.workers import Workers
-from recollect_api.v1 import histories_pb2, histories_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from recollect_api.v1 import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    descriptor_sets_pb2,
+    descriptor_sets_pb2_grpc,
+    histories_pb2,
+    histories_pb2_grpc,
+    recommender_pb2,
+    recommender_pb2_grpc,
+)
 from recsys.history.store import HistoryStore
 
 SERVICES: tuple[str, ...] = (
     recommender_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name,
     histories_pb2.DESCRIPTOR.services_by_name["Histories"].full_name,
 )
+CLASSIFICATION_SERVICES: tuple[str, ...] = (
+    classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
+    descriptor_sets_pb2.DESCRIPTOR.services_by_name["DescriptorSets"].full_name,
+)
+"""Answer UNIMPLEMENTED, and are unknown to grpc.health.v1, where the gateway was given no backend for them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +52,14 @@ class GatewayConfig:
     """Longest history that is scored, in events."""
     max_candidates: int = 1_000
     """Most candidates in one Score request."""
+    max_images: int = 16
+    """Most images in one Classify request."""
     ranking_threads: int = 1
     """Threads that rank; more than the cores of a replica only make all of them slower."""
     max_calls: int = 256
     """Calls that are worked on or wait at one time; the next is refused with RESOURCE_EXHAUSTED."""
-    max_request_bytes: int = 4 << 20
-    """Largest request."""
+    max_request_bytes: int = 16 << 20
+    """Largest request; the client sends as much."""
     max_response_bytes: int = 16 << 20
     """Largest response; the client accepts as much."""
     max_connection_age_s: float = 30.0
@@ -49,13 +68,16 @@ class GatewayConfig:
     """How long calls in flight on a connection that has reached its age may take."""
 
     def __post_init__(self) -> None:
-        for name in ("history_limit", "max_candidates", "ranking_threads", "max_calls"):
+        for name in ("history_limit", "max_candidates", "max_images", "ranking_threads", "max_calls"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 class Gateway:
-    """One server, over one model slot and one history store; `start` it and `stop` it in the same event loop."""
+    """One server, over one model slot, one history store and, where there is one, a backend for classification.
+
+    `start` it and `stop` it in the same event loop.
+    """
 
     def __init__(
         self,
@@ -63,6 +85,7 @@ class Gateway:
         *,
         slot: ModelSlot,
         histories: HistoryStore,
+        classification: ClassificationBackend | None = None,
         credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
     ) -> None:
@@ -71,7 +94,7 @@ class Gateway:
         """Where it listens, once started."""
         self._credentials = credentials
         self._workers = Workers(config.ranking_threads)
-        self._health = Health(SERVICES)
+        self._health = Health(SERVICES if classification is None else (*SERVICES, *CLASSIFICATION_SERVICES))
         # The token comes first: who has none learns nothing, not even through a crafted request.
         interceptors: list[grpc.aio.ServerInterceptor] = [] if token is None else [TokenInterceptor(token)]
         self._server = grpc.aio.server(
@@ -88,11 +111,16 @@ class Gateway:
         )
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, self._server)
         histories_pb2_grpc.add_HistoriesServicer_to_server(HistoriesServicer(histories), self._server)
+        classifier = ClassifierServicer(classification, max_images=config.max_images)
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, self._server)
+        descriptor_sets = DescriptorSetsServicer(classification)
+        descriptor_sets_pb2_grpc.add_DescriptorSetsServicer_to_server(descriptor_sets, self._server)
 
     async def start(self) -> int:
         """Listen; returns the port. SetupError where that address cannot be listened on."""
         await self._health.add_to(self._server)
-        reflection.enable_server_reflection((*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
+        services = (*SERVICES, *CLASSIFICATION_SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(services, self._server)
         address = address_of(self.config.host, self.config.port)
         try:
             if self._credentials is None:

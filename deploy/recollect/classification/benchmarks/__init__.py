@@ -1,0 +1,1 @@
+"""What classification over gRPC takes, measured; dated figures are in `results/`."""

@@ -1,0 +1,147 @@
+"""What the clients share: several channels to one address, used in turn, and how a failed call becomes an exception."""
+
+import itertools
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import grpc  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]
+
+from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
+from recollect_api.errors import from_rpc_error
+from recollect_api.v1 import classifier_pb2_grpc, descriptor_sets_pb2_grpc, histories_pb2_grpc, recommender_pb2_grpc
+
+if TYPE_CHECKING:
+    from recollect_api.v1.classifier_pb2_grpc import ClassifierAsyncStub
+    from recollect_api.v1.descriptor_sets_pb2_grpc import DescriptorSetsAsyncStub
+    from recollect_api.v1.histories_pb2_grpc import HistoriesAsyncStub
+    from recollect_api.v1.recommender_pb2_grpc import RecommenderAsyncStub
+
+DEFAULT_TIMEOUT_S = 2.0
+"""How long a call may take, retries included, where the caller does not say."""
+DEFAULT_CLASSIFY_TIMEOUT_S = 10.0
+"""The same for calls that embed images or texts."""
+DEFAULT_CONNECTIONS = 2
+"""Replicas of one address share its *connections*: one client with one connection would only ever use one replica."""
+
+
+class Stubs:
+    """The services over one channel."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.recommender = recommender_pb2_grpc.RecommenderStub(channel)
+        self.histories = histories_pb2_grpc.HistoriesStub(channel)
+        self.classifier = classifier_pb2_grpc.ClassifierStub(channel)
+        self.descriptor_sets = descriptor_sets_pb2_grpc.DescriptorSetsStub(channel)
+
+
+class AsyncStubs:
+    """The services over one channel of an event loop."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        # The generated stubs have the type of calls that block; over an aio channel the same calls are awaited.
+        stubs = Stubs(channel)
+        self.recommender = cast("RecommenderAsyncStub", stubs.recommender)
+        self.histories = cast("HistoriesAsyncStub", stubs.histories)
+        self.classifier = cast("ClassifierAsyncStub", stubs.classifier)
+        self.descriptor_sets = cast("DescriptorSetsAsyncStub", stubs.descriptor_sets)
+
+
+class BlockingConnections:
+    """Channels for calls that block; safe to share between threads. Close it, or use it in a `with` block.
+
+    Every method raises a `ClientError` (see `recollect_api.errors`) where the call ends without an answer, and
+    ValueError where a value cannot be sent at all, such as a time without a time zone.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
+        tls: bool = False,
+        root_certificates: bytes | None = None,
+        token: str | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self.classify_timeout_s = classify_timeout_s
+        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        self._channels = [open_channel(config) for _ in range(_at_least_one(connections))]
+        self._stubs = itertools.cycle([Stubs(each) for each in self._channels])
+
+    def _ask(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float) -> Any:
+        """The response to `request`, over the channel whose turn it is."""
+        try:
+            return method(next(self._stubs))(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, target=self.target) from error
+
+    def close(self) -> None:
+        """Close the connections; calls in flight end with Cancelled."""
+        for channel in self._channels:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncConnections:
+    """Channels for asyncio; make and use it in one event loop. Close it, or use it in an `async with` block."""
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
+        tls: bool = False,
+        root_certificates: bytes | None = None,
+        token: str | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        self.target = target
+        self.timeout_s = timeout_s
+        self.classify_timeout_s = classify_timeout_s
+        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        self._channels = [open_async_channel(config) for _ in range(_at_least_one(connections))]
+        self._stubs = itertools.cycle([AsyncStubs(each) for each in self._channels])
+
+    async def _ask(self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float) -> Any:
+        """The response to `request`, over the channel whose turn it is."""
+        try:
+            return await method(next(self._stubs))(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, target=self.target) from error
+
+    async def close(self) -> None:
+        """Close the connections; calls in flight are cancelled."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def either(given: float | None, otherwise: float) -> float:
+    """The timeout that the caller gave, or the client's."""
+    return otherwise if given is None else given
+
+
+def _at_least_one(connections: int) -> int:
+    if connections < 1:
+        raise ValueError(f"connections must be at least 1, got {connections}")
+    return connections
