@@ -42,7 +42,7 @@ class ImageLimits:
     """Bytes of the file."""
     max_pixels: int = 40_000_000
     """Width × height, as the header declares them."""
-    max_memory: int = 52 << 20
+    max_memory: int = 40 << 20
     """Bytes that the decoder may hold before it knows whether the file is sound, by what the header declares: 4 a
     pixel, of which a JPEG at a reduced scale has few, and for a progressive JPEG up to 8 more a pixel of the file."""
     min_side: int = 8

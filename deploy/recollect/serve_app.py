@@ -4,12 +4,12 @@ import logging
 import os
 import re
 import socket
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
+from recollect.encoders import encoder_path, text_cache_directory
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
 from recollect.gateway.desired import DesiredModel
@@ -100,8 +100,11 @@ def run(
 
 
 def check(settings: Settings, model: str, *, models: ModelSource | None = None) -> None:
-    """Raise what `run` would raise for a missing model or a taken port, before Redis and Ray are started in vain."""
+    """Raise what `run` would raise for a missing model or encoder or a taken port, before Redis and Ray are started in
+    vain."""
     (models or artifact_models(settings)).pin(model)
+    if settings.classification:
+        classification_config(settings)
     reserve_port(settings.host, settings.port).close()
 
 
@@ -111,14 +114,16 @@ def artifact_models(settings: Settings) -> ArtifactModels:
 
 
 def classification_config(settings: Settings) -> ClassificationConfig:
-    """What `settings` say of classification; whole paths, since replicas have another working directory."""
-    var, encoder = settings.var.resolve(), Path(settings.encoder)
+    """What `settings` say of classification; whole paths, since replicas have another working directory.
+
+    Raises ArtifactError for an encoder of our own that is not there.
+    """
     cores = os.cpu_count() or 1
     return ClassificationConfig(
-        encoder=str(encoder.resolve()) if encoder.is_dir() else settings.encoder,
+        encoder=encoder_path(settings, settings.encoder),
         runtime=settings.encoder_runtime,
-        sets=var / "descriptor-sets",
-        text_cache=var / "cache" / "texts",
+        sets=settings.var.resolve() / "descriptor-sets",
+        text_cache=text_cache_directory(settings),
         image_limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         decode_threads=cores,
         embedding_threads=max(1, cores // settings.classifier_replicas),

@@ -34,7 +34,8 @@ class Settings(BaseSettings):
     classification: bool = True
     """Whether the gateway also classifies images by description."""
     encoder: str = "demo-shop"
-    """What embeds images and texts: a shipped encoder, a checkpoint's directory, or a name on the Hugging Face hub."""
+    """What embeds images and texts: a shipped encoder, `encoder@LABEL` for one that was trained here, a checkpoint's
+    directory, or a name on the Hugging Face hub."""
     encoder_runtime: Literal["auto", "torch", "onnx"] = "auto"
     """What runs it."""
     classifier_replicas: int = Field(default=1, ge=1)

@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image
 
 from retrieval.descriptors.dataset import Skipped
-from retrieval.encoders.preprocessing import Fit, Preprocessing
 from retrieval.encoders.protocol import Encoder, Floats, embed_images
 from retrieval.errors import ImageRefused
 from retrieval.images import decode_image
@@ -34,7 +33,7 @@ def embed_files(
     progress: Callable[[int], None] | None = None,
 ) -> EmbeddedFiles:
     """Decode and embed `paths`; `progress` hears after each batch how many more files are done."""
-    target = _shrinks_to(encoder.preprocessing)
+    target = encoder.preprocessing.shrinks_to
     embeddings, kept, skipped = [np.empty((0, encoder.dimension), dtype=np.float32)], [], []
     for start in range(0, len(paths), batch_size):
         batch: list[Image.Image] = []
@@ -52,11 +51,3 @@ def embed_files(
         if progress:
             progress(min(batch_size, len(paths) - start))
     return EmbeddedFiles(embeddings=np.concatenate(embeddings), kept=tuple(kept), skipped=tuple(skipped))
-
-
-def _shrinks_to(preprocessing: Preprocessing) -> tuple[int, int]:
-    """The (width, height) below which the encoder would have to enlarge what was decoded."""
-    if preprocessing.fit is Fit.STRETCH:
-        return preprocessing.width, preprocessing.height
-    shortest = preprocessing.shortest or max(preprocessing.width, preprocessing.height)
-    return shortest, shortest

@@ -33,7 +33,7 @@ def read_gif(data: bytes) -> Header:
             needed = True
         else:
             damaged("GIF", f"a block of kind 0x{kind:02x} stands in it")
-        blocks += number
+        blocks += 1 + number
         if pictures > 1:
             animated("GIF")
         if blocks > _MOST_BLOCKS:

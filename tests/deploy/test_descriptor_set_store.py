@@ -125,6 +125,7 @@ def test_a_deleted_set_is_gone_and_its_numbers_are_not_used_again(store):
     store.delete("mine", first.etag)
     assert store.ready("mine", ENCODER) is None
     assert "mine" not in store.names()
+    assert list((store.root / "mine" / "revisions").iterdir()) == []
     with pytest.raises(NotFound, match="no descriptor set 'mine'"):
         store.newest("mine")
     again = store.create(described("a handle"))

@@ -92,6 +92,10 @@ class PreparedSets:
         """The newest revision of `name` and how far it is."""
         return await asyncio.to_thread(self._store.standing, name, self._key)
 
+    async def standing_of(self, revision: Revision) -> Standing:
+        """How far `revision` is, whether or not there is a newer one."""
+        return await asyncio.to_thread(self._store.standing_of, revision, self._key)
+
     async def standings(self, *, after: str, limit: int) -> list[Standing]:
         """At most `limit` sets whose names come after `after`, by name."""
 
@@ -111,7 +115,7 @@ class PreparedSets:
             self._begin(revision.name)
         until = time.monotonic() + wait_s
         while True:
-            standing = await asyncio.to_thread(self._store.standing_of, revision, self._key)
+            standing = await self.standing_of(revision)
             if standing.ready or time.monotonic() >= until:
                 return standing
             await asyncio.sleep(POLL_S)
@@ -225,7 +229,12 @@ class PreparedSets:
     async def _prepare(self, revision: Revision) -> None:
         """Embed the texts of `revision` and let it answer; stops where there is a newer one."""
         name = revision.name
-        descriptors, texts = await asyncio.to_thread(self._content, name, revision.etag)
+        try:
+            descriptors, texts = await asyncio.to_thread(self._content, name, revision.etag)
+        except FileNotFoundError:
+            if await asyncio.to_thread(self._store.newest, name) == revision:
+                raise
+            return
         parts: list[Floats] = []
         for batch in self._batches(texts):
             parts.append(await self._embed(batch))

@@ -18,7 +18,6 @@ from recollect.classification.store import DescriptorSetStore, Standing
 from recollect.gateway.errors import DeadlinePassed, InvalidCall, TooManyWaiting, Violation
 from retrieval.descriptors.classifier import Classification
 from retrieval.descriptors.descriptor_set import DescriptorSet
-from retrieval.encoders.preprocessing import Fit
 from retrieval.encoders.protocol import Encoder, Floats
 from retrieval.errors import DescriptorError, ImageRefused
 from retrieval.images import decode_image
@@ -87,8 +86,8 @@ class ClassificationService:
 
     async def get_set(self, name: str) -> tuple[DescriptorSet, Standing]:
         """The newest accepted content of a set, and how far it is."""
-        standing = await self._sets.standing(name)
-        return await asyncio.to_thread(self._store.content, name, standing.revision.etag), standing
+        revision, descriptors = await asyncio.to_thread(self._store.read, name)
+        return descriptors, await self._sets.standing_of(revision)
 
     async def list_sets(self, *, after: str, limit: int) -> list[Standing]:
         """At most `limit` sets whose names come after `after`, by name."""
@@ -129,18 +128,10 @@ class ClassificationService:
     def _read(self, data: bytes) -> Floats | RefusedImage:
         """The pixels [3, height, width] that the encoder takes; blocking."""
         try:
-            image = decode_image(data, self._config.image_limits, target=self._target())
+            image = decode_image(data, self._config.image_limits, target=self._preprocessing.shrinks_to)
         except ImageRefused as refused:
             return RefusedImage(reason=refused.reason, message=str(refused))
         return self._preprocessing.apply(image)
-
-    def _target(self) -> tuple[int, int]:
-        """(width, height) below which nothing is decoded."""
-        wanted = self._preprocessing
-        if wanted.fit is Fit.STRETCH:
-            return wanted.width, wanted.height
-        shortest = wanted.shortest or max(wanted.height, wanted.width)
-        return shortest, shortest
 
     @contextmanager
     def _room(self, images: int) -> Iterator[None]:

@@ -135,6 +135,12 @@ class DescriptorSetStore:
             raise ArtifactError(f"{path} is altered since it was accepted; restore it, or delete the set")
         return found
 
+    def read(self, name: str) -> tuple[Revision, DescriptorSet]:
+        """The newest accepted revision and what it says."""
+        with self._locked(self.newest(name).name):
+            newest = self.newest(name)
+            return newest, self.content(name, newest.etag)
+
     def create(self, descriptors: DescriptorSet) -> Revision:
         """Store a new set; AlreadyExists where its name means something else, the same content is returned as it is."""
         with self._locked(descriptors.name):
@@ -181,6 +187,8 @@ class DescriptorSetStore:
                 label.unlink()
             _sync(ready)
             self._write(name, "current", json.dumps(asdict(replace(record, deleted=True))))
+            for path in (self._directory(name) / "revisions").iterdir():
+                path.unlink()
 
     def standing(self, name: str, encoder: str) -> Standing:
         """The newest revision and how far it is with `encoder`."""

@@ -27,7 +27,8 @@ def serve(
     encoder: Annotated[
         str | None,
         typer.Option(
-            metavar="ENCODER", help="What embeds images: a shipped encoder, a directory or a name on the hub."
+            metavar="ENCODER",
+            help="What embeds images: a shipped encoder, `encoder@LABEL`, a directory or a name on the hub.",
         ),
     ] = None,
     classification: Annotated[

@@ -77,7 +77,7 @@ def pixel_cache(
 
 def _decoded(path: Path, squares: Preprocessing) -> Bytes | str:
     try:
-        image = decode_image(path, target=(squares.width, squares.height))
+        image = decode_image(path, target=squares.shrinks_to)
     except (ImageRefused, OSError) as error:
         return str(error)
     return np.asarray(squares.fitted(image))

@@ -165,8 +165,10 @@ def measure(config: ClassificationConfig, load: Load, rounds: int) -> list[dict[
     with ray_cluster(Settings()), ExitStack() as stack:
         addresses = {name: start(name, each, stack) for name, each in applications(config).items()}
         for address in addresses.values():
-            with RecollectClient(address, classify_timeout_s=120) as client:
+            with RecollectClient(address, timeout_s=120, classify_timeout_s=120) as client:
                 client.create_descriptor_set(SET, CLASSES)
+                while not all(each.ready for each in client.descriptor_sets()):
+                    time.sleep(0.1)
             asyncio.run(measured(address, load, images, WARM_UP_S))
         taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in addresses}
         for _ in range(rounds):
