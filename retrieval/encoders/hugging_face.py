@@ -38,7 +38,8 @@ class HuggingFaceEncoder:
     """Two towers of transformers. Texts become what transformers makes of them by default:
 
     CLIP pools at the end token and looks only back, so padding to the longest text of a batch changes nothing. SigLIP
-    was trained with every text padded to one length and pools the last position, padding or not, without a mask.
+    was trained with every text in lower case and padded to one length, and pools the last position, padding or not,
+    without a mask.
     """
 
     def __init__(
@@ -172,7 +173,8 @@ def _tokenizer(directory: Path, model: Any) -> Tokenizer:
     subwords = getattr(tokenizer, "backend_tokenizer", None)
     if subwords is None:
         return TransformersTokenizer(tokenizer, max_length=length, padding=padding)
-    return SubwordTokenizer(subwords, max_length=length, padding=padding)
+    # CLIP's own tokenizer lowers case; SigLIP 2 was trained on lowered texts too, and borrows one that does not.
+    return SubwordTokenizer(subwords, max_length=length, padding=padding, lower=not _is_clip(model))
 
 
 def _is_clip(model: Any) -> bool:

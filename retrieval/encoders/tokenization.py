@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer as Subwords
+from tokenizers import normalizers
 
 from retrieval.errors import EncoderError
 
@@ -59,12 +60,15 @@ class Tokenizer(Protocol):
 class SubwordTokenizer:
     """A tokenizer of the `tokenizers` library: CLIP, and SigLIP 2."""
 
-    def __init__(self, subwords: Subwords, *, max_length: int, padding: Padding) -> None:
+    def __init__(self, subwords: Subwords, *, max_length: int, padding: Padding, lower: bool = False) -> None:
         self.padding, self._max_length = padding, max_length
         # A copy: setting its lengths once, nothing is changed when threads share it.
         self._subwords = Subwords.from_str(subwords.to_str())
         self._subwords.no_padding()
         self._subwords.enable_truncation(max_length)
+        if lower:
+            own = self._subwords.normalizer
+            self._subwords.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([own] if own else [])])
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """As in `Tokenizer`."""

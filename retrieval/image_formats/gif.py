@@ -6,7 +6,7 @@ from typing import NamedTuple
 from retrieval.image_formats.header import Header, animated, damaged
 
 _EXTENSION, _IMAGE, _TRAILER, _GRAPHIC_CONTROL = 0x21, 0x2C, 0x3B, 0xF9
-_MOST_BLOCKS = 200_000
+_MOST_BLOCKS = 100_000
 """Of up to 255 bytes each; writers fill them."""
 
 

@@ -168,7 +168,7 @@ class LocalGateway:
         if not self._stopped:
             self._stopped = True
             self.release()
-            if self.classification is not None:
+            if self.classification is not None and isinstance(self.classification._encoder, ColourEncoder):
                 self.classification._encoder.images_may_go.set()
             self.run(self.gateway.stop(DEADLINE_S))
             self.run(self.store.close())

@@ -30,6 +30,12 @@ RED, GREEN = (255, 0, 0), (0, 255, 0)
 GARDEN = {"rose": ["red petals", "green stem"], "leaf": ["green all over"]}
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """Create and Update return at once, whether or not the revision answers."""
+    monkeypatch.setattr("recollect.gateway.descriptor_sets.MAX_WAIT_S", 0.0)
+
+
 def best(client, images, name="garden"):
     answer = client.classify(images, descriptor_set=name)
     return [image.best.name for image in answer.images], answer.descriptor_set_etag
@@ -205,9 +211,9 @@ def classify_once(gateway, name, image):
     return refused.value
 
 
-def test_a_set_that_was_never_ready_says_how_far_it_is(start_classifying, encoder, picture, eventually):
+def test_a_set_that_was_never_ready_says_how_far_it_is(impatient, start_classifying, encoder, picture, eventually):
     gateway = start_classifying(config={"text_batch": 1})
-    with RecollectClient(gateway.address, timeout_s=30, classify_timeout_s=1.0) as client:
+    with RecollectClient(gateway.address, timeout_s=30, classify_timeout_s=30) as client:
         created = client.create_descriptor_set("garden", {"rose": ["red"], "snail": ["slow green"]})
         assert (created.state, created.serving_etag) == (RevisionState.PREPARING, "")
         eventually(lambda: client.get_descriptor_set("garden").texts_embedded == 1)
@@ -224,9 +230,9 @@ def test_a_set_that_was_never_ready_says_how_far_it_is(start_classifying, encode
     assert retry.retry_delay.seconds == 1
 
 
-def test_the_client_tries_again_until_a_new_set_is_ready(start_classifying, encoder, picture, monkeypatch):
+def test_the_client_tries_again_until_a_new_set_is_ready(impatient, start_classifying, encoder, picture, monkeypatch):
     gateway = start_classifying()
-    with RecollectClient(gateway.address, timeout_s=30, classify_timeout_s=0.5) as client:
+    with RecollectClient(gateway.address, timeout_s=30, classify_timeout_s=30) as client:
         client.create_descriptor_set("garden", {"rose": ["slow red"]})
         classify, tried = gateway.classification.classify, []
 
@@ -244,11 +250,12 @@ def test_the_client_tries_again_until_a_new_set_is_ready(start_classifying, enco
 
 
 def test_the_revision_before_answers_until_all_texts_of_the_new_one_are_embedded(
-    start_classifying, encoder, picture, eventually
+    impatient, start_classifying, encoder, picture, eventually
 ):
     gateway = start_classifying(config={"text_batch": 1})
-    with RecollectClient(gateway.address, timeout_s=30, classify_timeout_s=1.0) as client:
+    with RecollectClient(gateway.address, timeout_s=30, classify_timeout_s=30) as client:
         first = client.create_descriptor_set("garden", {"rose": ["red"], "leaf": ["green"]})
+        eventually(lambda: client.get_descriptor_set("garden").ready)
         # The first text of the new revision would already turn the answer.
         edited = {"rose": ["green"], "leaf": ["slow red"]}
         second = client.update_descriptor_set("garden", edited, etag=first.etag)
@@ -280,9 +287,11 @@ def test_a_small_set_does_not_wait_for_a_large_one(start_classifying, encoder, e
             begun.cancel()
 
 
-def test_what_was_accepted_before_a_crash_is_prepared_after_it(start_classifying, encoder, picture, eventually):
+def test_what_was_accepted_before_a_crash_is_prepared_after_it(
+    impatient, start_classifying, encoder, picture, eventually
+):
     before = start_classifying(config={"text_batch": 1})
-    with RecollectClient(before.address, timeout_s=30, classify_timeout_s=1.0) as client:
+    with RecollectClient(before.address, timeout_s=30, classify_timeout_s=30) as client:
         first = client.create_descriptor_set("garden", {"rose": ["red"], "leaf": ["green"]})
         edited = {"rose": ["green"], "leaf": ["slow red"]}
         accepted = client.update_descriptor_set("garden", edited, etag=first.etag)

@@ -39,19 +39,36 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
     from recollect.cli import app
 
     words = words[words.index("recollect") + 1 :]
-    path = [words[0], *([words[1]] if words[0] in ("bench", "data", "history", "kernels") else [])]
+    groups = ("bench", "classify", "data", "descriptors", "encoder", "history", "kernels")
+    path = [words[0], *([words[1]] if words[0] in groups else [])]
     shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0, shown.output
     for option in (word.split("=")[0] for word in words if word.startswith("--")):
         assert option in shown.output
 
 
-def test_client_example_runs(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = blocks("python")
+def run_example(example: str, address: str) -> None:
     assert "localhost:50051" in example
-    exec(compile(example.replace("localhost:50051", gateway.address), "README.md", "exec"), {})
+    exec(compile(example.replace("localhost:50051", address), "README.md", "exec"), {})
+
+
+def test_scoring_example_runs(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run_example(blocks("python")[0], gateway.address)
     printed = capsys.readouterr().out
     assert re.search(r"\b101\b.*\d\.\d+", printed), printed
+
+
+def test_classification_example_runs_with_what_is_shipped(
+    start_classifying: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from retrieval.encoders.load import load_encoder
+    from retrieval.shop import render
+
+    render("blue stoneware coffee mug", seed=3).save(tmp_path / "mug.jpg")
+    monkeypatch.chdir(tmp_path)
+    run_example(blocks("python")[1], start_classifying(encoder=load_encoder("demo-shop")).address)
+    printed = capsys.readouterr().out
+    assert printed.startswith("coffee mug (Reason("), printed
 
 
 def test_links_lead_somewhere() -> None:

@@ -124,15 +124,12 @@ def tiny_clip(make_clip: Callable[..., Path]) -> Path:
     return make_clip()
 
 
-@pytest.fixture(scope="session")
-def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SigLIP checkpoint; its embeddings have 32 numbers and its texts 12 positions."""
+def write_siglip(directory: Path, vocabulary: int) -> Path:
+    """Weights and preprocessing of a SigLIP of 32-pixel images."""
     import torch
     from transformers import SiglipConfig, SiglipModel
 
-    directory = tmp_path_factory.mktemp("siglip")
-    size = write_siglip_tokenizer(directory)
-    tokens = {"vocab_size": size, "pad_token_id": 1, "bos_token_id": None, "eos_token_id": 1}
+    tokens = {"vocab_size": vocabulary, "pad_token_id": 1, "bos_token_id": None, "eos_token_id": 1}
     config = SiglipConfig(
         text_config=LAYERS | tokens | {"max_position_embeddings": 12},
         vision_config=LAYERS | {"image_size": 32, "patch_size": 8},
@@ -155,6 +152,29 @@ def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP checkpoint; its embeddings have 32 numbers and its texts 12 positions."""
+    directory = tmp_path_factory.mktemp("siglip")
+    return write_siglip(directory, write_siglip_tokenizer(directory))
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the tokenizer of SigLIP 2, which is Gemma's: a letter is a token, and capitals are unknown."""
+    from transformers import GemmaTokenizer
+
+    directory = tmp_path_factory.mktemp("siglip2")
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *sorted(set("".join(WORDS)))]
+    vocabulary = {token: at for at, token in enumerate(tokens)}
+    tokenizer = GemmaTokenizer(vocab=vocabulary, merges=[], add_bos_token=False, add_eos_token=True)
+    tokenizer.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    published = {"model_input_names": ["input_ids"], "padding_side": "right", "model_max_length": 12}
+    write_json(path, json.loads(path.read_text()) | published)
+    return write_siglip(directory, len(vocabulary))
 
 
 @pytest.fixture(scope="session")

@@ -110,6 +110,17 @@ def test_texts_are_embedded_as_transformers_does(kind: str, checkpoint: Path, se
     assert np.abs(embeddings[0] - embeddings[1]).max() > 0.01
 
 
+def test_the_tokenizer_of_siglip_2_is_run_as_transformers_does_on_texts_in_lower_case(
+    tiny_siglip2: Path, sentences: list[str]
+) -> None:
+    encoder = load_hugging_face(tiny_siglip2)
+    lowered = [sentence.lower() for sentence in sentences]
+    np.testing.assert_allclose(
+        encoder.embed_texts(lowered), published_texts(tiny_siglip2, "siglip", lowered), atol=1e-5
+    )
+    np.testing.assert_array_equal(encoder.embed_texts(["A Red LAMP"]), encoder.embed_texts(["a red lamp"]))
+
+
 def test_a_legacy_end_token_pools_where_transformers_does(make_clip: Callable[..., Path], sentences: list[str]) -> None:
     directory = make_clip(eos_token_id=2)
     wanted = published_texts(directory, "clip", sentences)
