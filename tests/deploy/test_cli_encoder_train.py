@@ -83,8 +83,7 @@ def test_two_workers_learn_what_one_learns(run, pictures, ray_node):
             "1",
         )
         assert measured.exit_code == 0, measured.output
-        descriptors = json.loads(measured.stdout)["controls"][0]
-        assert descriptors["top1"]["value"] > 0.8, trained
+        assert json.loads(measured.stdout)["methods"][0]["top1"] > 0.8, trained
 
 
 @pytest.mark.parametrize(
