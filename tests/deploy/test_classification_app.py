@@ -83,6 +83,27 @@ def client(app):
         yield client
 
 
+def test_settings_reach_the_encoders_process(encoder_directory, tmp_path, monkeypatch):
+    monkeypatch.chdir(encoder_directory.parent)
+    settings = Settings(
+        var="var",
+        encoder=encoder_directory.name,
+        encoder_runtime="torch",
+        classifier_replicas=1_000,
+        max_image_bytes=5,
+        max_image_pixels=7,
+    )
+    config = serve_app.classification_config(settings)
+    monkeypatch.chdir(tmp_path)
+    # Replicas have another working directory.
+    assert (config.encoder, config.runtime) == (str(encoder_directory), "torch")
+    assert (config.sets, config.text_cache) == (
+        encoder_directory.parent / "var" / "descriptor-sets",
+        encoder_directory.parent / "var" / "cache" / "texts",
+    )
+    assert (config.image_limits.max_bytes, config.image_limits.max_pixels, config.embedding_threads) == (5, 7, 1)
+
+
 @pytest.mark.slow
 def test_what_is_served_is_what_the_encoder_says(client, encoder_directory, images):
     encoder = load_encoder(encoder_directory)

@@ -1,5 +1,7 @@
 """What reaches a person: text as it is, and one line for an error that can be mended."""
 
+from pathlib import Path
+
 import pytest
 import typer
 
@@ -55,3 +57,24 @@ def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
     monkeypatch.setenv("RECOLLECT_REPLICAS", "2")
     settings = Settings.load(port=3, replicas=None)
     assert (settings.port, settings.replicas, settings.host) == (3, 2, "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        pytest.param("llm_apikey", 'llm_apikey = "sk-secret"', id="misspelt"),
+        pytest.param("llm_api_key", 'llm_api_key = ["sk-secret"]', id="of another type"),
+    ],
+)
+def test_a_key_is_never_shown(
+    name: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recollect.settings import Settings
+
+    (tmp_path / "settings.toml").write_text(line)
+    monkeypatch.setenv("RECOLLECT_CONFIG", str(tmp_path / "settings.toml"))
+    with pytest.raises(typer.Exit):
+        console.explains_errors(Settings.load)()
+    said = capsys.readouterr().err
+    assert name in said
+    assert "sk-secret" not in said

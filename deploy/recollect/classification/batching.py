@@ -28,25 +28,19 @@ class ImageBatcher:
     it is done. Images whose caller has gone are left out.
     """
 
-    def __init__(
-        self, embed: Callable[[Floats], Floats], executor: Executor, *, largest: int, wait_s: float = 0.0
-    ) -> None:
+    def __init__(self, embed: Callable[[Floats], Floats], executor: Executor, *, largest: int) -> None:
         """`embed` takes [n, 3, height, width] to [n, d], in a thread of `executor`; n is at most `largest`."""
         self._embed = embed
         self._executor = executor
         self._largest = largest
-        self._wait_s = wait_s
         self._waiting: deque[_Waiting] = deque()
         self._working: asyncio.Task[None] | None = None
-        self._full = asyncio.Event()
 
     async def embed(self, images: Sequence[Floats]) -> list[Floats]:
         """The embeddings [d] of `images`, each [3, height, width], in their order; raises what `embed` raises."""
         loop = asyncio.get_running_loop()
         waiting = [_Waiting(pixels=pixels, embedding=loop.create_future()) for pixels in images]
         self._waiting.extend(waiting)
-        if len(self._waiting) >= self._largest:
-            self._full.set()
         if self._working is None and waiting:
             self._working = loop.create_task(self._work())
         try:
@@ -59,20 +53,10 @@ class ImageBatcher:
     async def _work(self) -> None:
         """Embed until nothing waits."""
         try:
-            if self._wait_s and len(self._waiting) < self._largest:
-                await self._company()
             while batch := self._take():
                 await self._embed_all(batch)
         finally:
             self._working = None
-
-    async def _company(self) -> None:
-        self._full.clear()
-        try:
-            async with asyncio.timeout(self._wait_s):
-                await self._full.wait()
-        except TimeoutError:
-            pass
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

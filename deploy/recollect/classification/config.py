@@ -26,10 +26,7 @@ class ClassificationConfig:
     embedding_threads: int = 1
     """Threads that one batch of images, or of texts, is computed with."""
     largest_batch: int = 16
-    """Images that are embedded at one time."""
-    batch_wait_s: float = 0.0
-    """How long a first image waits for others while nothing is being embedded, seconds. Images that come while
-    something is wait for that anyway, and then go together."""
+    """Images that are embedded at one time. None waits for others: what comes meanwhile is the next batch."""
     most_waiting: int = 256
     """Images that are decoded, wait or are embedded at one time; a call that would pass it is refused."""
     text_batch: int = 32
@@ -53,7 +50,5 @@ class ClassificationConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_wait_s < 0 or self.look_s <= 0:
-            raise ValueError(
-                f"batch_wait_s must be 0 or more and look_s more than 0, got {self.batch_wait_s} and {self.look_s}"
-            )
+        if self.look_s <= 0:
+            raise ValueError(f"look_s must be more than 0, got {self.look_s}")

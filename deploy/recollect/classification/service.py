@@ -22,6 +22,8 @@ from retrieval.encoders.protocol import Encoder, Floats
 from retrieval.errors import DescriptorError, ImageRefused
 from retrieval.images import decode_image
 
+INLINE_COSINES = 20_000
+"""Images times texts up to which scoring takes less time than to hand it to a thread."""
 SHOWN_DIGITS = 12
 """Digits of the encoder's fingerprint that an answer carries."""
 
@@ -40,9 +42,7 @@ class ClassificationService:
         self._embedding = ThreadPoolExecutor(1, thread_name_prefix="embedding", initializer=threads)
         self._texts = ThreadPoolExecutor(1, thread_name_prefix="texts", initializer=threads)
         self._sets = PreparedSets(self._store, texts, self._texts, config)
-        self._batcher = ImageBatcher(
-            encoder.embed_pixels, self._embedding, largest=config.largest_batch, wait_s=config.batch_wait_s
-        )
+        self._batcher = ImageBatcher(encoder.embed_pixels, self._embedding, largest=config.largest_batch)
         self._inside = 0
 
     @classmethod
@@ -121,7 +121,9 @@ class ClassificationService:
         embedded = await self._batcher.embed([each for each in read if not isinstance(each, RefusedImage)])
         if not embedded:
             return tuple(each for each in read if isinstance(each, RefusedImage))
-        found = await loop.run_in_executor(self._decoding, partial(_classify, call, prepared, np.stack(embedded)))
+        classify = partial(_classify, call, prepared, np.stack(embedded))
+        large = call.explain or len(embedded) * prepared.n_texts > INLINE_COSINES
+        found = await loop.run_in_executor(self._decoding, classify) if large else classify()
         remaining = iter(found)
         return tuple(each if isinstance(each, RefusedImage) else next(remaining) for each in read)
 

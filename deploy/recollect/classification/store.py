@@ -34,6 +34,7 @@ from retrieval.descriptors.descriptor_set import (
 KEPT_REVISIONS = 20
 """Newest revisions of a set that are kept, beside those that answer."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_LINE_BYTES = 4_096
 _DIGITS = 12
 """Hex digits of a content's digest in its etag."""
 
@@ -284,10 +285,15 @@ class DescriptorSetStore:
                 path.unlink()
 
     def _line(self, name: str, file: str) -> str | None:
+        # Done for every call: `open` would let go of the interpreter, and wait for it, seven times instead of three.
         try:
-            return (self._directory(name) / file).read_text(encoding="utf-8").strip()
+            descriptor = os.open(self._directory(name) / file, os.O_RDONLY)
         except FileNotFoundError:
             return None
+        try:
+            return os.read(descriptor, _LINE_BYTES).decode().strip()
+        finally:
+            os.close(descriptor)
 
     def _write(self, name: str, file: str, text: str, *, durable: bool = True) -> None:
         """Replace a file in one step, which readers see before or after, never between."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -16,6 +16,9 @@ from rich.table import Table
 from recollect.errors import RecollectError
 from recsys.errors import RecsysError
 from retrieval.errors import RetrievalError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,9 +46,15 @@ def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        # Without the value that was given: settings hold keys, and one misspelt would end up on a screen or in a log.
-        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        return "; ".join(map(_told, error.errors()))
     return str(error)
+
+
+def _told(problem: "ErrorDetails") -> str:
+    field = ".".join(map(str, problem["loc"]))
+    # A key, or a setting that may be a key's name misspelt, must not end up on a screen or in a log.
+    hidden = "key" in field or problem["type"] == "extra_forbidden"
+    return f"{field}: {problem['msg']}" + ("" if hidden else f", got {problem['input']!r}")
 
 
 @contextmanager

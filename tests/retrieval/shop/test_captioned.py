@@ -34,13 +34,14 @@ def test_classes_share_their_vocabulary() -> None:
         assert len(others & set(described.descriptors)) >= 2, described.name
 
 
-def test_captions_are_the_product_the_name_and_the_descriptors() -> None:
+def test_captions_are_the_name_and_what_is_true_of_the_product() -> None:
     found = captions("speckled stoneware coffee mug")
-    assert found[:2] == ["coffee mug", "speckled stoneware coffee mug"]
-    assert "coffee mug, which has one big handle at its side" in found
+    assert found[:2] == ["speckled stoneware coffee mug", "a photo of a speckled stoneware coffee mug."]
     described = load_descriptor_set("demo-shop")
     mug = described.classes[described.index_of("coffee mug")]
-    assert found[2:] == [compose("coffee mug", each) for each in mug.descriptors]
+    told = [compose(name, each) for name in ("coffee mug", "a product") for each in mug.descriptors]
+    assert "coffee mug, which has one big handle at its side" in told
+    assert found[2:] == ["coffee mug", "a photo of a coffee mug.", *told]
 
 
 def test_a_bare_product_is_captioned_once() -> None:

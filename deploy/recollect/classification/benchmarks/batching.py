@@ -32,7 +32,7 @@ from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ServedModel
 from recollect.gateway.replica import GatewayReplica
 from recollect.gateway.server import GatewayConfig
-from recollect.serve_app import reserve_port
+from recollect.serve_app import DEPLOYMENT_OPTIONS, reserve_port
 from recollect.settings import Settings
 from recollect_api import AsyncRecollectClient, RecollectClient
 from retrieval.encoders.protocol import Floats
@@ -105,9 +105,8 @@ def applications(config: ClassificationConfig) -> dict[str, "Application"]:
     """The encoder's deployment for each way of batching."""
     from ray import serve
 
-    options: dict[str, Any] = {"max_ongoing_requests": 512, "ray_actor_options": {"num_cpus": 0}}
-    ours = serve.deployment(name="Classification", **options)(ClassificationReplica)
-    theirs = serve.deployment(name="Classification", **options)(ServeBatchingReplica)
+    deployment = serve.deployment(name="Classification", max_ongoing_requests=512, **DEPLOYMENT_OPTIONS)
+    ours, theirs = deployment(ClassificationReplica), deployment(ServeBatchingReplica)
     return {
         "off": ours.bind(replace(config, largest_batch=1)),
         "on": ours.bind(config),
@@ -125,7 +124,7 @@ def start(name: str, classification: "Application", stack: ExitStack) -> str:
     port = reservation.getsockname()[1]
     desired = DesiredModel(application=application)
     desired.set("none")
-    gateway = serve.deployment(name="Gateway", ray_actor_options={"num_cpus": 0})(GatewayReplica).bind(
+    gateway = serve.deployment(name="Gateway", **DEPLOYMENT_OPTIONS)(GatewayReplica).bind(
         config=GatewayConfig(port=port),
         redis_url="redis://127.0.0.1:1",
         redis_timeout_s=1.0,
@@ -203,7 +202,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256, help="pixels of a side of the JPEG that is sent")
     parser.add_argument("--batch", type=int, default=16, help="largest batch")
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="threads that a batch is computed with"
+        "--threads", type=int, default=max(1, (os.cpu_count() or 1) // 2), help="threads that a batch is computed with"
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="length of a round")
