@@ -74,6 +74,7 @@ def test_mistakes_are_told(run: Callable[..., Result], words: tuple[object, ...]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_clip_of_the_published_size_is_measured_without_a_download(run: Callable[..., Result]) -> None:
     result = run("--encoder", RANDOM_CLIP, "--batch", 1, "--json")
     assert result.exit_code == 0, result.output

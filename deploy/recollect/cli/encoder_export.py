@@ -30,7 +30,7 @@ def export(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="New directory to write.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Weights of 8 bits: a third of the size or less, and faster on a CPU.")
+        bool, typer.Option("--int8", help="Weights of 8 bits: less than half the size, and faster on a CPU.")
     ] = False,
     calibrate: Annotated[
         Path | None,
