@@ -51,10 +51,14 @@ def test_imports_point_one_way(package: str) -> None:
     assert wrong == {}
 
 
-def test_the_recommender_knows_no_server() -> None:
-    found = imported("recsys")
+@pytest.mark.parametrize(
+    ("package", "on_ray"),
+    [("recsys", "recsys/training/ray_train.py"), ("retrieval", "retrieval/encoders/training/ray_train.py")],
+)
+def test_what_computes_knows_no_server(package: str, on_ray: str) -> None:
+    found = imported(package)
     assert not {"grpc", "typer", "rich", "fastapi"} & set(found)
-    assert all(path == "recsys/training/ray_train.py" for path in found.get("ray", set()))
+    assert all(path == on_ray for path in found.get("ray", set()))
 
 
 @pytest.mark.parametrize(
