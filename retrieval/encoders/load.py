@@ -19,19 +19,25 @@ _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def load_encoder(
-    reference: str | Path, *, runtime: Runtime = "auto", device: str = "cpu", allow_download: bool = True
+    reference: str | Path,
+    *,
+    runtime: Runtime = "auto",
+    device: str = "cpu",
+    allow_download: bool = True,
+    threads: int | None = None,
 ) -> Encoder:
     """The encoder that `reference` names: one that is shipped, a directory of any kind, "open_clip:ARCHITECTURE@FILE",
     or a name on the hub.
 
-    `runtime` "auto" takes what the directory was made for. A directory never touches the network. EncoderError says
-    what was expected, what was found and what to do.
+    `runtime` "auto" takes what the directory was made for. `threads` are those of ONNX Runtime, all cores unless told;
+    torch has the process's. A directory never touches the network. EncoderError says what was expected, what was found
+    and what to do.
     """
     directory = Path(reference).expanduser()
     if str(reference) in shipped_encoders():
         directory = _SHIPPED / str(reference)
     if directory.is_dir():
-        return _in_directory(directory, runtime, device)
+        return _in_directory(directory, runtime, device, threads)
     name = str(reference)
     if runtime == "onnx":
         raise _not_exported(name)
@@ -55,7 +61,7 @@ def shipped_encoders() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
 
 
-def _in_directory(directory: Path, runtime: Runtime, device: str) -> Encoder:
+def _in_directory(directory: Path, runtime: Runtime, device: str, threads: int | None) -> Encoder:
     if (directory / ONNX_MANIFEST_FILE).is_file():
         if runtime == "torch" or device != "cpu":
             raise EncoderError(
@@ -63,7 +69,7 @@ def _in_directory(directory: Path, runtime: Runtime, device: str) -> Encoder:
             )
         from retrieval.encoders.onnx_runtime import OnnxEncoder
 
-        return OnnxEncoder.load(directory)
+        return OnnxEncoder.load(directory, threads=threads)
     if runtime == "onnx":
         raise _not_exported(str(directory))
     if read_json(directory / CONFIG_FILE).get("model_type") == COMPACT_MODEL_TYPE:

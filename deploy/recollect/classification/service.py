@@ -52,7 +52,7 @@ class ClassificationService:
         from retrieval.encoders.text_cache import CachedTexts
 
         _use_torch_threads(config.embedding_threads)
-        encoder = load_encoder(config.encoder, runtime=config.runtime)
+        encoder = load_encoder(config.encoder, runtime=config.runtime, threads=config.embedding_threads)
         return cls(config, encoder, CachedTexts(encoder, config.text_cache))
 
     def start(self) -> None:

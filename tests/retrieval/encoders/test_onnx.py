@@ -249,6 +249,12 @@ def test_an_export_runs_on_onnx_alone(exported: Callable) -> None:
         load_encoder(directory, runtime="torch")
 
 
+def test_an_export_takes_the_threads_it_is_given(exported: Callable) -> None:
+    encoder = load_encoder(exported("clip", False)[1].directory, threads=1)
+    assert encoder._image.get_session_options().intra_op_num_threads == 1
+    assert encoder._text.get_session_options().intra_op_num_threads == 1
+
+
 def test_what_embeds_otherwise_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Small()
     parts = source.export_parts()
