@@ -152,8 +152,9 @@ def test_limits(mapping, said):
 
 
 def test_the_limits_themselves_are_allowed():
-    DescriptorSet.from_mapping("large", {"x" * 200: ["x" * 500, *map(str, range(199))]})
-    DescriptorSet.from_mapping("large", classes(10_000, ["x"] * 10))
+    deep = DescriptorSet.from_mapping("large", {"x" * 200: ["x" * 500, *map(str, range(199))]})
+    assert len(deep.classes[0].scored) == 200
+    assert len(DescriptorSet.from_mapping("large", classes(10_000, ["x"] * 10)).classes) == 10_000
 
 
 def test_two_classes_of_one_name_are_refused():
