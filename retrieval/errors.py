@@ -5,7 +5,11 @@ RetrievalError
 ├── EncoderError        a checkpoint that cannot be loaded, exported or trained as asked
 ├── DescriptorError     a descriptor set that cannot be read or used as given
 ├── GenerationError     the language model did not deliver
-└── DatasetError        a folder or table of images that is not what it was said to be
+├── DatasetError        a folder or table of images that is not what it was said to be
+├── RunError            a training run that cannot start or go on in its directory
+├── ComposedError       a model of composed retrieval that cannot be loaded, trained or asked as given
+│   └── BoxError        a box that marks nothing of its picture
+└── IndexingError       an index that cannot be built, opened, changed or searched as asked
 """
 
 from enum import StrEnum
@@ -52,3 +56,19 @@ class GenerationError(RetrievalError):
 
 class DatasetError(RetrievalError):
     """A folder or table of images is not what it was said to be."""
+
+
+class RunError(RetrievalError):
+    """A training run cannot start or go on in its directory."""
+
+
+class ComposedError(RetrievalError):
+    """A model of composed retrieval cannot be loaded, trained or asked as given."""
+
+
+class BoxError(ComposedError, ValueError):
+    """A box marks nothing of its picture."""
+
+
+class IndexingError(RetrievalError):
+    """An index cannot be built, opened, changed or searched as asked."""

@@ -77,7 +77,8 @@ def train_and_publish_encoder(
     """
     from recollect.embedded.ray import ray_cluster
     from recollect.training_runs import cpus_per_worker, followed
-    from retrieval.encoders.training.run_directory import LOG_FILE, MODEL_DIRECTORY, claim
+    from retrieval.encoders.training.run_directory import claim
+    from retrieval.runs.directory import LOG_FILE, MODEL_DIRECTORY
 
     if fresh:
         shutil.rmtree(run, ignore_errors=True)

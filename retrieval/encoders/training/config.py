@@ -3,21 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from pydantic import TypeAdapter, ValidationError
 
 from retrieval.encoders.training.augmentation import Augmentation
 from retrieval.errors import EncoderError
-
-
-class Precision(StrEnum):
-    """Numbers that the image tower is trained in; the weights themselves are fp32."""
-
-    AUTO = "auto"
-    """bf16 where the processor computes with it, else fp32."""
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
+from retrieval.runs.precision import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,6 @@
 """The training loop of the compact encoder: pictures and captions in, a model directory out."""
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,19 +10,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from retrieval.encoders.compact.directory import MEAN, STD, save_compact
 from retrieval.encoders.compact.model import DualEncoder, DualEncoderConfig
 from retrieval.encoders.compact.words import Vocabulary
 from retrieval.encoders.training.captions import CaptionedImages
-from retrieval.encoders.training.config import EncoderTrainConfig, Precision
+from retrieval.encoders.training.config import EncoderTrainConfig
 from retrieval.encoders.training.objective import contrastive_loss
 from retrieval.encoders.training.pixel_cache import PixelCache, pixel_cache
-from retrieval.encoders.training.run_directory import (
+from retrieval.encoders.training.run_directory import claim
+from retrieval.errors import EncoderError
+from retrieval.runs.directory import (
     MODEL_DIRECTORY,
-    claim,
     load_checkpoint,
     locked,
     log,
@@ -31,23 +30,15 @@ from retrieval.encoders.training.run_directory import (
     save_checkpoint,
     trim_log,
 )
-from retrieval.errors import EncoderError
+from retrieval.runs.precision import computes_bf16
+from retrieval.runs.schedule import learning_rate
+from retrieval.runs.workers import Worker, average, wait_for
 
 LOG_EVERY = 5
 """Steps from one log line to the next."""
 PIXELS_DIRECTORY = "pixels"
 """Decoded pictures within the run directory; removed when the run is done."""
 _EVALUATION_BATCH, _EVALUATION_CAPTIONS = 256, 4096
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
-    """This process's place among those that train together."""
-
-    rank: int = 0
-    """0 writes files and validates."""
-    world_size: int = 1
-    """Processes that share each step."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,12 +85,12 @@ def train(
     if finished.exists():
         return finished
     if worker.rank != 0:
-        _wait_for(worker)  # for the first worker's pixels
+        wait_for(worker)  # for the first worker's pixels
         _run_steps(data, config, run, worker, on_step)
         return finished
     with locked(run):
         pixel_cache(data.paths, run / PIXELS_DIRECTORY, image_size=config.image_size)
-        _wait_for(worker)
+        wait_for(worker)
         model, vocabulary, metrics = _run_steps(data, config, run, worker, on_step)
         partial = run / f"{MODEL_DIRECTORY}.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -130,7 +121,7 @@ def _run_steps(
     while step < task.steps:
         share = _share(task, step, worker)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step, task.steps)
+            group["lr"] = learning_rate(config.learning_rate, config.warmup_share, step, task.steps)
         loss = _step(model, optimizer, task, share, step, worker)
         step += 1
         if step % LOG_EVERY == 0 or step == task.steps:
@@ -143,7 +134,7 @@ def _run_steps(
             log(run, {"step": step, "of": task.steps, "validation": measured})
         if on_step is not None:
             on_step(step, task.steps)
-    _wait_for(worker)
+    wait_for(worker)
     return model.eval(), vocabulary, {"validation": measured, "refused": len(task.pixels.refused)}
 
 
@@ -162,14 +153,6 @@ def new_model(config: EncoderTrainConfig, vocabulary: Vocabulary) -> DualEncoder
     # Several times as fast on a CPU, and changes no result.
     model.image.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
-
-
-def learning_rate(config: EncoderTrainConfig, step: int, steps: int) -> float:
-    """Step size of step number `step` of `steps`: up in a straight line, down along a cosine."""
-    rising = max(1, round(config.warmup_share * steps))
-    if step < rising:
-        return config.learning_rate * (step + 1) / rising
-    return config.learning_rate * (1 + math.cos(math.pi * (step - rising + 1) / (steps - rising + 1))) / 2
 
 
 def _task(data: CaptionedImages, config: EncoderTrainConfig, run: Path, vocabulary: Vocabulary) -> _Task:
@@ -214,13 +197,12 @@ def _step(
     captions = _captions_of_step(task, share, np.random.default_rng([config.seed, 2, step, worker.rank]))
     own = _true_of(task, share, captions)
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", torch.bfloat16, enabled=_computes_bf16(config.precision)):
+    with torch.autocast("cpu", torch.bfloat16, enabled=computes_bf16(config.precision)):
         images = model.image(_normalised(pictures))
     loss = contrastive_loss(images.float(), model.text(task.words[captions]), own, model.logit_scale)
     loss.backward()  # type: ignore[no-untyped-call]
     loss = loss.detach()
-    if dist.is_initialized() and worker.world_size > 1:
-        _average(model, loss, worker.world_size)
+    average(model, loss, worker)
     optimizer.step()
     return loss
 
@@ -245,21 +227,6 @@ def _true_of(task: _Task, pictures: npt.NDArray[np.int64], captions: npt.NDArray
     for row, at in zip(own, pictures, strict=True):
         row[np.searchsorted(captions, task.own[at])] = True
     return torch.from_numpy(own)
-
-
-def _average(model: nn.Module, loss: Tensor, world_size: int) -> None:
-    """Average gradients, BatchNorm statistics and the loss over the workers, in one round."""
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    shared = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    shared += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
-    flat = torch.cat([tensor.reshape(-1) for tensor in (*shared, loss)])
-    dist.all_reduce(flat)
-    flat /= world_size
-    sizes = [tensor.numel() for tensor in (*shared, loss)]
-    for tensor, mean in zip((*shared, loss), torch.split(flat, sizes), strict=True):
-        tensor.copy_(mean.view_as(tensor))
 
 
 @torch.inference_mode()
@@ -294,20 +261,9 @@ def _optimizer(model: nn.Module, config: EncoderTrainConfig) -> torch.optim.Adam
     return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
-def _computes_bf16(precision: Precision) -> bool:
-    if precision is Precision.AUTO:
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    return precision is Precision.BFLOAT16
-
-
 def _stop_at_nonfinite(loss: Tensor, step: int, config: EncoderTrainConfig) -> None:
     if not torch.isfinite(loss):
         raise EncoderError(
             f"training diverged: loss is {loss.item()} at step {step} with learning_rate {config.learning_rate}; "
             "lower it and start a new run"
         )
-
-
-def _wait_for(worker: Worker) -> None:
-    if dist.is_initialized() and worker.world_size > 1:
-        dist.barrier()

@@ -1,72 +1,23 @@
-"""Run the encoder's training loop through Ray Train: the same code on one worker and on many."""
+"""Run the encoder's training loop through Ray Train."""
 
-import os
 from pathlib import Path
-from typing import Any
-
-import torch
-import torch.distributed as dist
 
 from retrieval.encoders.training.captions import CaptionedImages
 from retrieval.encoders.training.config import EncoderTrainConfig
-from retrieval.encoders.training.loop import Worker, train
-from retrieval.encoders.training.run_directory import MODEL_DIRECTORY, claim, read_claim
-from retrieval.errors import EncoderError, RetrievalError
-
-RAY_DIRECTORY = "ray"
-"""Ray Train's own state within the run directory."""
-_MISTAKE_FILE = "error.txt"
-"""How a worker tells the caller of a mistake in data or configuration."""
-_WORKER_RESTARTS = 3
-"""How often a lost worker is replaced before the run gives up; the new group goes on from the last checkpoint."""
+from retrieval.encoders.training.loop import train
+from retrieval.encoders.training.run_directory import claim, read_claim
+from retrieval.runs import ray_train
+from retrieval.runs.workers import Worker
 
 
 def fit(
     data: CaptionedImages, config: EncoderTrainConfig, run: Path, *, workers: int = 1, cpus_per_worker: int = 1
 ) -> Path:
-    """Train `config` on `data` with `workers` processes; returns the model directory.
-
-    Ray must be initialised. Raises EncoderError for data or a configuration that cannot be trained on. On several nodes
-    `run` and the pictures must be on storage that all of them see. Calling this again after a kill goes on from the
-    last checkpoint.
-    """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
+    """Train `config` on `data` with `workers` processes; returns the model directory. See `retrieval.runs.ray_train`."""
     claim(run, config, data)
-    trainer = TorchTrainer(
-        _worker,
-        train_loop_config={"run": str(run.resolve()), "threads": cpus_per_worker},
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
-        run_config=RunConfig(
-            name=f"attempt-{os.getpid()}",
-            storage_path=str((run / RAY_DIRECTORY).resolve()),
-            failure_config=FailureConfig(max_failures=_WORKER_RESTARTS),
-        ),
-    )
-    mistake = run / _MISTAKE_FILE
-    mistake.unlink(missing_ok=True)
-    trainer.fit()
-    if mistake.exists():
-        raise EncoderError(mistake.read_text())
-    return run / MODEL_DIRECTORY
+    return ray_train.fit(_train_claimed, run, workers=workers, cpus_per_worker=cpus_per_worker)
 
 
-def _worker(settings: dict[str, Any]) -> None:
-    import ray.train
-
-    torch.set_num_threads(settings["threads"])
-    context = ray.train.get_context()
-    run = Path(settings["run"])
-    try:
-        config, data = read_claim(run)
-        train(data, config, run, worker=Worker(rank=context.get_world_rank(), world_size=context.get_world_size()))
-    except RetrievalError as error:
-        # Raised here it would be taken for a lost worker and tried again, to fail the same way.
-        (run / _MISTAKE_FILE).write_text(str(error))
-        if dist.is_initialized():
-            dist.destroy_process_group()  # lets those go who would wait for this worker's share
-    except RuntimeError:
-        if not (run / _MISTAKE_FILE).exists():
-            raise
+def _train_claimed(run: Path, worker: Worker) -> None:
+    config, data = read_claim(run)
+    train(data, config, run, worker=worker)

@@ -16,11 +16,13 @@ from retrieval.encoders.compact import load_compact
 from retrieval.encoders.protocol import embed_images
 from retrieval.encoders.training.augmentation import Augmentation
 from retrieval.encoders.training.captions import CaptionedImages, caption_labels, read_captions
-from retrieval.encoders.training.config import EncoderTrainConfig, Precision, preset, with_overrides
-from retrieval.encoders.training.loop import learning_rate, train
+from retrieval.encoders.training.config import EncoderTrainConfig, preset, with_overrides
+from retrieval.encoders.training.loop import train
 from retrieval.encoders.training.objective import contrastive_loss
 from retrieval.encoders.training.pixel_cache import pixel_cache
-from retrieval.errors import DatasetError, EncoderError
+from retrieval.errors import DatasetError, EncoderError, RunError
+from retrieval.runs.precision import Precision
+from retrieval.runs.schedule import learning_rate
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 210)}
 SHAPES = ("disc", "bar")
@@ -169,8 +171,7 @@ def test_with_one_caption_a_picture_the_loss_is_that_of_clip():
 
 
 def test_the_step_size_rises_and_falls():
-    config = with_overrides(TINY, learning_rate=1.0, warmup_share=0.2)
-    sizes = [learning_rate(config, step, 10) for step in range(10)]
+    sizes = [learning_rate(1.0, 0.2, step, 10) for step in range(10)]
     assert sizes[:2] == [0.5, 1.0]
     assert all(later < earlier for earlier, later in pairwise(sizes[1:]))
     assert 0 < sizes[-1] < 0.05
@@ -261,7 +262,7 @@ def test_a_finished_run_is_not_trained_again(trained, table):
 
 
 def test_a_run_directory_belongs_to_its_options(trained, table):
-    with pytest.raises(EncoderError, match="other options"):
+    with pytest.raises(RunError, match="other options"):
         train(read_captions(table), with_overrides(TINY, seed=5), trained.parent)
 
 
