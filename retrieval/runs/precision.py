@@ -19,5 +19,5 @@ def computes_bf16(precision: Precision, device: str = "cpu") -> bool:
     if precision is not Precision.AUTO:
         return precision is Precision.BFLOAT16
     if device == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported())

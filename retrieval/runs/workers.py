@@ -17,6 +17,10 @@ class Worker:
     """Processes that share each step."""
 
 
+ALONE = Worker()
+"""A process that trains by itself."""
+
+
 def average(model: nn.Module, loss: Tensor, worker: Worker) -> None:
     """Average gradients, floating buffers (BatchNorm's statistics) and the loss over the workers, in one round."""
     if worker.world_size == 1 or not dist.is_initialized():

@@ -32,7 +32,7 @@ from retrieval.runs.directory import (
 )
 from retrieval.runs.precision import computes_bf16
 from retrieval.runs.schedule import learning_rate
-from retrieval.runs.workers import Worker, average, wait_for
+from retrieval.runs.workers import ALONE, Worker, average, wait_for
 
 LOG_EVERY = 5
 """Steps from one log line to the next."""
@@ -71,7 +71,7 @@ def train(
     config: EncoderTrainConfig,
     run: Path,
     *,
-    worker: Worker = Worker(),
+    worker: Worker = ALONE,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train to the end and return the model directory, `run / "model"`.

@@ -13,7 +13,10 @@ from retrieval.runs.workers import Worker
 def fit(
     data: CaptionedImages, config: EncoderTrainConfig, run: Path, *, workers: int = 1, cpus_per_worker: int = 1
 ) -> Path:
-    """Train `config` on `data` with `workers` processes; returns the model directory. See `retrieval.runs.ray_train`."""
+    """Train `config` on `data` with `workers` processes; returns the model directory.
+
+    RunError as in `retrieval.runs.ray_train.fit`.
+    """
     claim(run, config, data)
     return ray_train.fit(_train_claimed, run, workers=workers, cpus_per_worker=cpus_per_worker)
 

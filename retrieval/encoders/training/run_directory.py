@@ -1,4 +1,4 @@
-"""What a run directory of the compact encoder holds beside what every run directory holds: its pictures and captions."""
+"""What a run directory of the compact encoder holds beside what each holds: its pictures and captions."""
 
 import json
 from pathlib import Path

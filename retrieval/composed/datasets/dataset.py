@@ -1,0 +1,82 @@
+"""The one form that every data set of composed retrieval is read into."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from retrieval.composed.geometry import Box
+from retrieval.errors import DatasetError
+
+_SHOWN = 5
+"""Problems that an error lists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComposedQuery:
+    """A reference, what should change, and what should be found."""
+
+    query_id: str
+    """Names it within its data set."""
+    reference: str
+    """Name of the reference picture."""
+    text: str
+    """What should change."""
+    box: Box | None = None
+    """The object that is meant, in pixels of the reference."""
+    target: str | None = None
+    """Name of the picture that should be found; None where the split keeps it secret."""
+    accepted: frozenset[str] = frozenset()
+    """All pictures that are right, the target among them, where the data set judges more than one (CIRCO)."""
+    subset: tuple[str, ...] = ()
+    """Pictures that are ranked among themselves, the reference not among them (CIRR)."""
+    category: str = ""
+    """What figures are averaged over: OACIRR's domain, FashionIQ's garment."""
+    kind: str = ""
+    """What the text asks for, where the data set tells."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComposedDataset:
+    """One split of a data set. The gallery that queries are asked of is all of its pictures of their category."""
+
+    name: str
+    split: str
+    images: dict[str, Path]
+    """Picture name → file."""
+    queries: tuple[ComposedQuery, ...]
+    instances: dict[str, str] = field(default_factory=dict)
+    """Picture name → which object it shows, unlike those of other domains; empty for sets without instances."""
+    boxes: dict[str, Box] = field(default_factory=dict)
+    """Picture name → its object, in pixels."""
+    galleries: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Category → names of the pictures its queries are asked of; all pictures where it is missing."""
+    remove_reference: bool = True
+    """Whether the protocol takes the reference out of a ranking."""
+
+    def gallery_of(self, category: str) -> tuple[str, ...]:
+        """Names of the pictures that queries of `category` are asked of."""
+        return self.galleries[category] if category in self.galleries else tuple(self.images)
+
+
+def refuse(source: Path, problems: Iterable[str]) -> None:
+    """DatasetError with the first of `problems`, where there are any.
+
+    A data set with rows left out would still give figures, and they would be of another data set.
+    """
+    found = list(problems)
+    if found:
+        more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        raise DatasetError(
+            f"{source} has {len(found)} bad rows: {'; '.join(found[:_SHOWN])}{more}; mend or remove them"
+        )
+
+
+def read_box(value: object) -> Box:
+    """[x1, y1, x2, y2] as a box; ValueError where it is something else or marks no area."""
+    if not isinstance(value, list | tuple) or len(value) != 4:
+        raise ValueError(f"a box must be four numbers x1, y1, x2, y2, got {value!r}")
+    try:
+        box = Box(*(float(side) for side in value))
+    except (TypeError, ValueError):
+        raise ValueError(f"a box must be four numbers x1, y1, x2, y2, got {value!r}") from None
+    return box.checked_alone()

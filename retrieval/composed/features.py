@@ -1,0 +1,145 @@
+"""Keep what the frozen image encoder made of each picture on disk, so that it runs once a picture, not once an epoch.
+
+tokens.npy      float16 [N, P, C], memory-mapped
+features.json   fingerprint of the image encoder, names of the N pictures
+done            how many of them are there
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+
+from retrieval.composed.encoder import Tokens
+from retrieval.composed.geometry import Floats
+from retrieval.composed.model import AdaFocal
+from retrieval.errors import ComposedError
+
+TOKENS_FILE, INDEX_FILE, DONE_FILE = "tokens.npy", "features.json", "done"
+_STEP = 64
+"""Pictures from one mark of progress to the next: what a kill can cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenFeatures:
+    """Features of N named pictures."""
+
+    tokens: Tokens
+    """[N, P, C], memory-mapped."""
+    positions: dict[str, int]
+    """Name → row."""
+    fingerprint: str
+    """Of the image encoder that made them."""
+
+    @classmethod
+    def open(cls, directory: Path) -> "FrozenFeatures":
+        """Finished features; ComposedError where there are none."""
+        index = _read(directory)
+        if index is None or _done(directory) < len(index.names):
+            raise ComposedError(f"{directory} holds no finished features; make them again")
+        try:
+            tokens = np.load(directory / TOKENS_FILE, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise ComposedError(f"{directory / TOKENS_FILE} cannot be read: {error}; make them again") from error
+        return cls(tokens, {name: row for row, name in enumerate(index.names)}, index.fingerprint)
+
+    def rows(self, names: Sequence[str]) -> list[int]:
+        """Rows of pictures; ComposedError for a name that is not among them."""
+        try:
+            return [self.positions[name] for name in names]
+        except KeyError as error:
+            raise ComposedError(f"no features of picture {error.args[0]!r}; make them for all pictures") from None
+
+    def take(self, names: Sequence[str]) -> Tokens:
+        """Features [n, P, C] of pictures; ComposedError for a name that is not among them."""
+        return np.asarray(self.tokens[self.rows(names)])
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    fingerprint: str
+    names: list[str]
+
+
+def freeze_features(
+    directory: Path,
+    names: Sequence[str],
+    pixels: Callable[[str], Floats],
+    model: AdaFocal,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> FrozenFeatures:
+    """The features of `names`, whose pixels [3, S, S] `pixels` gives; goes on where a killed call stopped.
+
+    Features that are there are taken as they are if they are of the same pictures and the same image encoder; others
+    are replaced.
+    """
+    wanted = _Index(vision_fingerprint(model), list(names))
+    directory.mkdir(parents=True, exist_ok=True)
+    if _read(directory) != wanted:
+        (directory / INDEX_FILE).unlink(missing_ok=True)
+        shape = (len(names), model.config.geometry.tokens, model.config.vision.hidden_size)
+        open_memmap(directory / TOKENS_FILE, mode="w+", dtype=np.float16, shape=shape).flush()
+        _replace(directory / DONE_FILE, "0")
+        _replace(directory / INDEX_FILE, json.dumps(asdict(wanted)))
+    if _done(directory) < len(names):
+        _fill(directory, wanted.names, pixels, model, progress)
+    return FrozenFeatures.open(directory)
+
+
+def vision_fingerprint(model: AdaFocal) -> str:
+    """Hex digest of everything that decides the features: weights before the final layer norm, sizes, preprocessing."""
+    digest = hashlib.sha256(repr((model.config.vision, model.config.geometry)).encode())
+    for name, tensor in sorted(model.vision_model.state_dict().items()):
+        if not name.startswith("post_layernorm"):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def _fill(
+    directory: Path,
+    names: Sequence[str],
+    pixels: Callable[[str], Floats],
+    model: AdaFocal,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    device = model.query_tokens.device
+    tokens = np.load(directory / TOKENS_FILE, mmap_mode="r+")
+    was_training = model.training
+    model.eval()
+    for begin in range(_done(directory), len(names), _STEP):
+        batch = torch.from_numpy(np.stack([pixels(name) for name in names[begin : begin + _STEP]])).to(device)
+        made = model.image_tokens(batch.contiguous(memory_format=torch.channels_last))
+        tokens[begin : begin + len(batch)] = made.half().cpu().numpy()
+        tokens.flush()
+        _replace(directory / DONE_FILE, str(begin + len(batch)))
+        if progress is not None:
+            progress(begin + len(batch), len(names))
+    model.train(was_training)
+
+
+def _read(directory: Path) -> _Index | None:
+    try:
+        return _Index(**json.loads((directory / INDEX_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _done(directory: Path) -> int:
+    try:
+        return int((directory / DONE_FILE).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,61 @@
+"""Files for the evaluation servers of CIRR and CIRCO, whose test targets nobody else knows."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retrieval.composed.datasets.dataset import ComposedDataset
+from retrieval.composed.evaluation import Evaluation
+from retrieval.errors import ComposedError
+
+_CIRR_VERSION = "rc2"
+_CIRR_SUBSET = 3
+_DEEPEST = 50
+
+
+def write_cirr(dataset: ComposedDataset, evaluation: Evaluation, directory: Path) -> tuple[Path, Path]:
+    """`recall.json` and `recall_subset.json` for CIRR's server: the first 50, and the first 3 of the subset.
+
+    ComposedError where the data set is another, a ranking holds its reference, or is too short.
+    """
+    _require(dataset, "cirr")
+    whole, subset = {}, {}
+    if len(evaluation.subset_rankings) != len(dataset.queries):
+        raise ComposedError(f"every query of CIRR must have a subset, got {len(evaluation.subset_rankings)}")
+    for query, ranking, own in zip(dataset.queries, evaluation.rankings, evaluation.subset_rankings, strict=True):
+        if query.reference in ranking:
+            raise ComposedError(f"the ranking of pair {query.query_id} must not hold its reference {query.reference!r}")
+        whole[query.query_id] = list(ranking[:_DEEPEST])
+        subset[query.query_id] = list(own[:_CIRR_SUBSET])
+    return (
+        _write(directory / "recall.json", {"version": _CIRR_VERSION, "metric": "recall", **whole}),
+        _write(directory / "recall_subset.json", {"version": _CIRR_VERSION, "metric": "recall_subset", **subset}),
+    )
+
+
+def write_circo(dataset: ComposedDataset, evaluation: Evaluation, directory: Path) -> Path:
+    """`submission.json` for CIRCO's server: 50 ids of pictures for each query.
+
+    ComposedError where the data set is another or a ranking is too short.
+    """
+    _require(dataset, "circo")
+    content = {}
+    for query, ranking in zip(dataset.queries, evaluation.rankings, strict=True):
+        if len(ranking) < min(_DEEPEST, len(dataset.images)):
+            raise ComposedError(f"query {query.query_id} must have {_DEEPEST} pictures ranked, got {len(ranking)}")
+        content[query.query_id] = [int(name) for name in ranking[:_DEEPEST]]
+    return _write(directory / "submission.json", content)
+
+
+def _require(dataset: ComposedDataset, name: str) -> None:
+    if dataset.name != name:
+        raise ComposedError(f"a submission to {name} must be of data set {name}, got {dataset.name}")
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content))
+    partial.replace(path)
+    return path

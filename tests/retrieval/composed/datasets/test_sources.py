@@ -1,0 +1,173 @@
+"""Data sets in their published layouts, and what is said of broken ones."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from retrieval.composed.datasets import KINDS, load_dataset
+from retrieval.composed.geometry import Box
+from retrieval.errors import DatasetError
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (10, 10)).save(path)
+
+
+def oacirr(directory, *, box=(1, 2, 8, 9), target="n2"):
+    write(directory / "split.val.json", {"n1": "./img/0001/a.jpg", "n2": "./img/0001/b.jpg"})
+    write(directory / "bounding_box.val.json", {"n1": [1, 2, 8, 9], "n2": [0, 0, 5, 5]})
+    row = {
+        "reference": "n1",
+        "target": target,
+        "modification_text_mllm": "on a beach",
+        "object_category": "cup",
+        "reference_bounding_box": box,
+    }
+    write(directory / "caption_full.val.json", [row])
+
+
+def test_oacirr_of_one_domain(tmp_path):
+    oacirr(tmp_path)
+    data = load_dataset("oacirr", tmp_path, "val")
+    (query,) = data.queries
+    assert (query.reference, query.target, query.text) == ("n1", "n2", "on a beach")
+    assert query.box == Box(1, 2, 8, 9)
+    assert data.instances == {"n1": "0001", "n2": "0001"}
+    assert data.images["n1"] == tmp_path / "img" / "0001" / "a.jpg"
+    assert data.remove_reference
+
+
+def test_oacirr_does_not_merge_equal_folder_names_of_domains(tmp_path):
+    for domain in ("Car", "Fashion"):
+        oacirr(tmp_path / domain)
+    data = load_dataset("oacirr", tmp_path, "val")
+    assert data.instances == {
+        "Car/n1": "Car/0001",
+        "Car/n2": "Car/0001",
+        "Fashion/n1": "Fashion/0001",
+        "Fashion/n2": "Fashion/0001",
+    }
+    assert [query.category for query in data.queries] == ["Car", "Fashion"]
+    assert data.gallery_of("Car") == ("Car/n1", "Car/n2")
+
+
+@pytest.mark.parametrize(
+    ("broken", "match"),
+    [
+        pytest.param({"box": (1, 2, 3)}, "row 0: a box must be four numbers", id="three numbers"),
+        pytest.param({"box": ("a", 2, 3, 4)}, "row 0: a box must be four numbers", id="no numbers"),
+        pytest.param({"box": (8, 2, 1, 9)}, "row 0: box must have x1 < x2", id="no area"),
+        pytest.param({"target": "n9"}, "row 0: 'n9' is not in split.val.json", id="unknown target"),
+    ],
+)
+def test_oacirr_names_the_bad_row(tmp_path, broken, match):
+    oacirr(tmp_path, **broken)
+    with pytest.raises(DatasetError, match=match):
+        load_dataset("oacirr", tmp_path, "val")
+
+
+def test_cirr(tmp_path):
+    write(tmp_path / "image_splits" / "split.rc2.val.json", {name: f"./dev/{name}.png" for name in "abcd"})
+    rows = [
+        {
+            "pairid": 12,
+            "reference": "a",
+            "target_hard": "b",
+            "caption": "two dogs",
+            "img_set": {"members": list("abc")},
+        },
+        {"pairid": 13, "reference": "c", "caption": "no dog", "img_set": {"members": list("cd")}},
+    ]
+    write(tmp_path / "captions" / "cap.rc2.val.json", rows)
+    data = load_dataset("cirr", tmp_path, "val")
+    assert data.queries[0].subset == ("b", "c")
+    assert [query.target for query in data.queries] == ["b", None]
+    assert data.queries[0].query_id == "12"
+    assert data.images["d"] == tmp_path / "dev" / "d.png"
+
+
+def fashioniq(directory):
+    for number, category in enumerate(("dress", "shirt", "toptee")):
+        names = [f"{category}{at}" for at in range(3)]
+        write(directory / "image_splits" / f"split.{category}.val.json", [*names, "lost"])
+        for at, name in enumerate(names):
+            touch(directory / "images" / f"{name}.{'png' if at else 'jpg'}")
+        rows = [
+            {"candidate": names[0], "target": names[1], "captions": ["is red.", "has long sleeves"]},
+            {"candidate": "lost", "target": names[1], "captions": ["x", "y"]},
+        ]
+        write(directory / "captions" / f"cap.{category}.val.json", rows[: 1 + (number == 0)])
+
+
+def test_fashioniq_joins_captions_and_leaves_out_what_is_not_there(tmp_path):
+    fashioniq(tmp_path)
+    data = load_dataset("fashioniq", tmp_path, "val")
+    assert [query.text for query in data.queries] == ["is red and has long sleeves"] * 3
+    assert data.gallery_of("shirt") == ("shirt0", "shirt1", "shirt2")
+    assert not data.remove_reference
+
+
+def test_circo(tmp_path):
+    infos = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in (5, 6, 7)]
+    write(tmp_path / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", {"images": infos})
+    row = {"id": 3, "reference_img_id": 5, "target_img_id": 6, "relative_caption": "at night", "gt_img_ids": [6, 7]}
+    write(tmp_path / "annotations" / "val.json", [row])
+    data = load_dataset("circo", tmp_path, "val")
+    assert data.queries[0].accepted == {"6", "7"}
+    assert data.images["5"] == tmp_path / "COCO2017_unlabeled" / "unlabeled2017" / "000000000005.jpg"
+
+
+def folders(directory):
+    for name in ("cup1/a.jpg", "cup1/b.png", "cup2/c.jpg"):
+        touch(directory / "train" / name)
+    write(directory / "boxes.train.csv", "image,x1,y1,x2,y2\ncup1/a.jpg,1,1,5,5\ncup2/c.jpg,0,0,9,9\n")
+    write(
+        directory / "queries.train.csv",
+        "reference,target,text,x1,y1,x2,y2\ncup1/a.jpg,cup1/b.png,at night,,,,\ncup1/b.png,,here,2,2,4,4\n",
+    )
+
+
+def test_folders_of_anyone(tmp_path):
+    folders(tmp_path)
+    data = load_dataset("folders", tmp_path, "train")
+    assert data.instances == {"cup1/a.jpg": "cup1", "cup1/b.png": "cup1", "cup2/c.jpg": "cup2"}
+    assert [query.box for query in data.queries] == [Box(1, 1, 5, 5), Box(2, 2, 4, 4)]
+    assert [query.target for query in data.queries] == ["cup1/b.png", None]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "match"),
+    [
+        pytest.param("boxes.train.csv", "image,x1,y1,x2\n", "y2 missing", id="a column is missing"),
+        pytest.param(
+            "boxes.train.csv", "image,x1,y1,x2,y2\nx.jpg,1,1,2,2\n", "line 2: no picture 'x.jpg'", id="no picture"
+        ),
+        pytest.param("boxes.train.csv", "image,x1,y1,x2,y2\ncup1/a.jpg,1,1,nan,2\n", "line 2: box must be", id="NaN"),
+        pytest.param("queries.train.csv", "reference,target,text\n,cup1/a.jpg,x\n", "line 2", id="no reference"),
+    ],
+)
+def test_folders_name_file_and_line(tmp_path, file, text, match):
+    folders(tmp_path)
+    write(tmp_path / file, text)
+    with pytest.raises(DatasetError, match=match) as caught:
+        load_dataset("folders", tmp_path, "train")
+    assert file in str(caught.value)
+
+
+def test_a_missing_file_is_named_with_what_is_there(tmp_path):
+    oacirr(tmp_path)
+    with pytest.raises(DatasetError, match=r"caption_full.test.json is missing.*caption_full.val.json"):
+        load_dataset("oacirr", tmp_path, "test")
+
+
+def test_an_unknown_format_lists_the_known(tmp_path):
+    with pytest.raises(DatasetError, match="oacirr, cirr, fashioniq, circo, folders"):
+        load_dataset("imagenet", tmp_path, "val")
+    assert set(KINDS) == {"oacirr", "cirr", "fashioniq", "circo", "folders"}
