@@ -53,7 +53,7 @@ def test_imports_point_one_way(package: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "on_ray"),
-    [("recsys", "recsys/training/ray_train.py"), ("retrieval", "retrieval/encoders/training/ray_train.py")],
+    [("recsys", "recsys/training/ray_train.py"), ("retrieval", "retrieval/runs/ray_train.py")],
 )
 def test_what_computes_knows_no_server(package: str, on_ray: str) -> None:
     found = imported(package)

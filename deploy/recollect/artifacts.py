@@ -1,8 +1,9 @@
-"""Keep versions of models: publish whole directories, label them atomically, and check every byte before one is used.
+"""Keep versions of models and indexes: publish whole directories, label them atomically, check every byte before use.
 
 var/models/<name>/<version>/…           the model directory, never changed once it is there
 var/models/<name>/<version>/manifest.json   sha256 and size of every file, parents, time
 var/models/<name>/labels/<label>        one line: the version that the label points at
+var/indexes/…                           the same for indexes
 """
 
 import hashlib
@@ -37,25 +38,45 @@ class Artifact:
     """Where its files are."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArtifactKind:
+    """What a store keeps, as its messages say it."""
+
+    noun: str
+    """What one is called."""
+    remedy: str
+    """How to come by one."""
+
+
+MODELS = ArtifactKind(noun="model", remedy="train one with `recollect train` or name a model directory")
+GALLERIES = ArtifactKind(noun="gallery", remedy="make one with `recollect composed index`")
+
+
 class ArtifactStore:
     """Versions of artifacts under `root`."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        kind: ArtifactKind = MODELS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.root = root
+        self._kind = kind
         self._clock = clock
 
-    def publish(self, name: str, source: Path, *, parents: Mapping[str, Any] | None = None) -> Artifact:
-        """Copy `source` in as a new version of `name`; it appears whole or not at all.
+    def publish(
+        self, name: str, source: Path, *, parents: Mapping[str, Any] | None = None, move: bool = False
+    ) -> Artifact:
+        """Copy `source`, the folders in it included, in as a new version of `name`; it appears whole or not at all.
 
         The version is the time of publishing and the first digits of its content's hash. Content that is there
-        already keeps its version.
+        already keeps its version. `move` takes the files away from `source`, which must be on the same file system.
         """
         _check_name("artifact name", name)
-        files = {
-            path.name: _digest(path)
-            for path in sorted(source.iterdir())
-            if path.is_file() and path.name != MANIFEST_FILE
-        }
+        paths = sorted(path for path in source.rglob("*") if path.is_file() and path != source / MANIFEST_FILE)
+        files = {path.relative_to(source).as_posix(): _digest(path) for path in paths}
         if not files:
             raise ArtifactError(f"{source} holds no files to publish")
         content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
@@ -68,8 +89,14 @@ class ArtifactStore:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for file in files:
-            shutil.copyfile(source / file, partial / file)
+            (partial / file).parent.mkdir(parents=True, exist_ok=True)
+            if move:
+                (source / file).rename(partial / file)
+            else:
+                shutil.copyfile(source / file, partial / file)
             _sync(partial / file)
+        for folder in {(partial / file).parent for file in files}:
+            _sync(folder)
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "name": name,
@@ -83,6 +110,11 @@ class ArtifactStore:
         partial.rename(directory / version)
         _sync(directory)
         return Artifact(name=name, version=version, directory=directory / version)
+
+    def names(self) -> list[str]:
+        """Names of which there is a version, in their order."""
+        found = {path.parents[1].name for path in self.root.glob(f"*/*/{MANIFEST_FILE}")}
+        return sorted(name for name in found if _NAME.fullmatch(name) and self.versions(name))
 
     def versions(self, name: str) -> list[str]:
         """Versions of `name`, oldest first."""
@@ -102,6 +134,15 @@ class ArtifactStore:
         partial.replace(path)
         _sync(path.parent)
 
+    def labelled(self, name: str, label: str) -> str | None:
+        """The version that `label` points at, None where there is none: one small file, read anew each time."""
+        if not (_NAME.fullmatch(name) and _NAME.fullmatch(label)):
+            return None
+        try:
+            return (self.root / name / "labels" / label).read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def labels(self, name: str) -> dict[str, str]:
         """Label → version."""
         found = (path for path in (self.root / name / "labels").glob("*") if not path.name.startswith("."))
@@ -119,8 +160,7 @@ class ArtifactStore:
             if label not in labels:
                 have = ", ".join(f"{name}@{known}" for known in labels) or f"no label of {name!r}"
                 raise ArtifactError(
-                    f"no model {reference!r} in {self.root}: there is {have}; train one with `recollect train` "
-                    "or name a model directory"
+                    f"no {self._kind.noun} {reference!r} in {self.root}: there is {have}; {self._kind.remedy}"
                 )
             reference = f"{name}/{labels[label]}"
         inside = self.root / reference

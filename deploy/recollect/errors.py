@@ -2,7 +2,7 @@
 
 RecollectError
 ├── SetupError       something that must be installed, started or reachable is not (Redis binary, Ray, a port)
-└── ArtifactError    a model version or label is missing, torn or altered
+└── ArtifactError    a version or label of a model or an index is missing, torn or altered
 """
 
 
@@ -15,4 +15,4 @@ class SetupError(RecollectError):
 
 
 class ArtifactError(RecollectError):
-    """A model version or label is missing, torn or altered."""
+    """A version or label of a model or an index is missing, torn or altered."""

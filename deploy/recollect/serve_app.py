@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
+from recollect.composed.config import ComposedConfig
+from recollect.composed.deployment import ComposedReplica
+from recollect.composed.models import shown_model
+from recollect.composed_training import composed_path
 from recollect.encoders import encoder_path, text_cache_directory
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
@@ -86,6 +90,7 @@ def run(
                 models=source,
                 desired=desired,
                 classification=_classification(settings) if settings.classification else None,
+                composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
             ),
             name=application,
             route_prefix=None,
@@ -105,6 +110,8 @@ def check(settings: Settings, model: str, *, models: ModelSource | None = None) 
     (models or artifact_models(settings)).pin(model)
     if settings.classification:
         classification_config(settings)
+    if settings.composed_model is not None:
+        composed_config(settings, settings.composed_model)
     reserve_port(settings.host, settings.port).close()
 
 
@@ -145,6 +152,40 @@ def _classification(settings: Settings) -> "Application":
         **DEPLOYMENT_OPTIONS,
     )
     return configured(ClassificationReplica).bind(config)
+
+
+def composed_config(settings: Settings, model: str) -> ComposedConfig:
+    """What the replicas of `model` are given: absolute paths, since replicas have another working directory.
+
+    Raises ArtifactError for a model of our own that is not there.
+    """
+    cores = os.cpu_count() or 1
+    path = composed_path(settings, model)
+    return ComposedConfig(
+        model=path,
+        model_name=shown_model(settings, path),
+        indexes=settings.var.resolve() / "indexes",
+        label=settings.gallery_label,
+        image_limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        decode_threads=cores,
+        embedding_threads=max(1, cores // 2 // settings.composed_replicas),
+        search_threads=max(1, cores // 2),
+    )
+
+
+def _composed(settings: Settings, model: str) -> "Application":
+    """The model's deployment, which the gateway gets a handle of."""
+    from ray import serve
+
+    config = composed_config(settings, model)
+    configured = serve.deployment(
+        name="ComposedRetrieval",
+        num_replicas=settings.composed_replicas,
+        # What is too much is refused by the replica itself, with a reason.
+        max_ongoing_requests=2 * config.most_waiting,
+        **DEPLOYMENT_OPTIONS,
+    )
+    return configured(ComposedReplica).bind(config)
 
 
 class RunningGateway:

@@ -46,6 +46,13 @@ class Settings(BaseSettings):
     """Largest image, in bytes; a request takes 16 MiB in all."""
     max_image_pixels: int = Field(default=40_000_000, ge=1)
     """Largest image, in pixels."""
+    composed_model: str | None = None
+    """Model of composed retrieval: `adafocal@LABEL` for one that was trained here, a model's directory, or the name of
+    a BLIP-2 on the Hugging Face hub; None leaves composed retrieval out."""
+    composed_replicas: int = Field(default=1, ge=1)
+    """Processes that hold such a model; they share `var`."""
+    gallery_label: str = "stable"
+    """The label whose version of a gallery answers."""
     llm_base_url: str | None = None
     """Where a language model answers chat completions, as https://host/v1; it writes descriptors of new classes."""
     llm_api_key: SecretStr | None = None

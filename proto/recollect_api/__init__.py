@@ -24,6 +24,16 @@ from recollect_api.classification_records import (
     StoredDescriptorSet,
 )
 from recollect_api.client import AsyncRecollectClient, RecollectClient
+from recollect_api.composed_records import (
+    ComposedHit,
+    ComposedResults,
+    Galleries,
+    GalleryStatus,
+    SearchExplanation,
+    SearchWarning,
+    SearchWarningKind,
+    WordImportance,
+)
 from recollect_api.errors import (
     AlreadyExists,
     Cancelled,
@@ -61,6 +71,8 @@ __all__ = [
     "Classifications",
     "ClassifiedImage",
     "ClientError",
+    "ComposedHit",
+    "ComposedResults",
     "Conflict",
     "Contrast",
     "ContrastTerm",
@@ -72,6 +84,8 @@ __all__ = [
     "Event",
     "EventType",
     "FoundBehaviour",
+    "Galleries",
+    "GalleryStatus",
     "HistoryPage",
     "InvalidRequest",
     "NotFound",
@@ -86,8 +100,12 @@ __all__ = [
     "ScoredItem",
     "Scores",
     "Scoring",
+    "SearchExplanation",
+    "SearchWarning",
+    "SearchWarningKind",
     "ServerFault",
     "StoredDescriptorSet",
     "Unavailable",
     "Violation",
+    "WordImportance",
 ]

@@ -15,7 +15,7 @@ SERVICE_CONFIG = json.dumps(
             {
                 "name": [
                     {"service": f"recollect_api.v1.{service}"}
-                    for service in ("Recommender", "Histories", "Classifier", "DescriptorSets")
+                    for service in ("Recommender", "Histories", "Classifier", "DescriptorSets", "ComposedRetrieval")
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,

@@ -5,11 +5,12 @@ from datetime import datetime
 
 from recollect_api import wire
 from recollect_api.classification_calls import AsyncClassificationCalls, ClassificationCalls
+from recollect_api.composed_calls import AsyncComposedCalls, ComposedCalls
 from recollect_api.connections import either
 from recollect_api.records import AppendResult, Behaviour, Event, HistoryPage, Scores
 
 
-class RecollectClient(ClassificationCalls):
+class RecollectClient(ClassificationCalls, ComposedCalls):
     """Blocking client; safe to share between threads. Close it, or use it in a `with` block.
 
     Every method raises a `ClientError` (see `recollect_api.errors`) where the call ends without an answer, and
@@ -58,7 +59,7 @@ class RecollectClient(ClassificationCalls):
                 return
 
 
-class AsyncRecollectClient(AsyncClassificationCalls):
+class AsyncRecollectClient(AsyncClassificationCalls, AsyncComposedCalls):
     """Client for asyncio; make and use it in one event loop. Close it, or use it in an `async with` block.
 
     Same methods, answers and errors as `RecollectClient`.

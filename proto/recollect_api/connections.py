@@ -10,10 +10,17 @@ import grpc.aio  # type: ignore[import-untyped]
 
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
 from recollect_api.errors import from_rpc_error
-from recollect_api.v1 import classifier_pb2_grpc, descriptor_sets_pb2_grpc, histories_pb2_grpc, recommender_pb2_grpc
+from recollect_api.v1 import (
+    classifier_pb2_grpc,
+    composed_retrieval_pb2_grpc,
+    descriptor_sets_pb2_grpc,
+    histories_pb2_grpc,
+    recommender_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from recollect_api.v1.classifier_pb2_grpc import ClassifierAsyncStub
+    from recollect_api.v1.composed_retrieval_pb2_grpc import ComposedRetrievalAsyncStub
     from recollect_api.v1.descriptor_sets_pb2_grpc import DescriptorSetsAsyncStub
     from recollect_api.v1.histories_pb2_grpc import HistoriesAsyncStub
     from recollect_api.v1.recommender_pb2_grpc import RecommenderAsyncStub
@@ -34,6 +41,7 @@ class Stubs:
         self.histories = histories_pb2_grpc.HistoriesStub(channel)
         self.classifier = classifier_pb2_grpc.ClassifierStub(channel)
         self.descriptor_sets = descriptor_sets_pb2_grpc.DescriptorSetsStub(channel)
+        self.composed_retrieval = composed_retrieval_pb2_grpc.ComposedRetrievalStub(channel)
 
 
 class AsyncStubs:
@@ -46,6 +54,7 @@ class AsyncStubs:
         self.histories = cast("HistoriesAsyncStub", stubs.histories)
         self.classifier = cast("ClassifierAsyncStub", stubs.classifier)
         self.descriptor_sets = cast("DescriptorSetsAsyncStub", stubs.descriptor_sets)
+        self.composed_retrieval = cast("ComposedRetrievalAsyncStub", stubs.composed_retrieval)
 
 
 class BlockingConnections:

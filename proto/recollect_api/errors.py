@@ -51,11 +51,15 @@ class ClientError(Exception):
 class InvalidRequest(ClientError):  # noqa: N818 - named as the statuses are
     """The request is wrong; repeating it changes nothing."""
 
-    def __init__(self, message: str, *, violations: tuple[Violation, ...] = (), reason: str = "") -> None:
+    def __init__(
+        self, message: str, *, violations: tuple[Violation, ...] = (), reason: str = "", refusal: str = ""
+    ) -> None:
         listed = "".join(f"\n  {violation.field}: {violation.description}" for violation in violations)
         super().__init__(message + listed, code=grpc.StatusCode.INVALID_ARGUMENT, reason=reason)
         self.message = message
         self.violations = violations
+        self.refusal = refusal
+        """Name of the `RefusalReason` for which a picture was not read; empty where that is not what is wrong."""
 
 
 class NotFound(ClientError):  # noqa: N818
@@ -118,7 +122,9 @@ def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
     message = error.details() or code.name
     info, violations = _details(error.trailing_metadata() or ())
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidRequest(message, violations=violations, reason=info.reason)
+        return InvalidRequest(
+            message, violations=violations, reason=info.reason, refusal=info.metadata.get("refusal", "")
+        )
     if code is grpc.StatusCode.ABORTED:
         return Conflict(message, code=code, reason=info.reason, current_etag=info.metadata.get("etag", ""))
     if not info.reason:

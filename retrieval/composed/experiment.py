@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,41 +54,7 @@ def variants(fixed: Iterable[float]) -> tuple[Variant, ...]:
     )
 
 
-def run_all(
-    job: TrainJob,
-    config: ComposedTrainConfig,
-    rows: Sequence[Variant],
-    seeds: Sequence[int],
-    directory: Path,
-    *,
-    split: str = "test",
-    on_done: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Train and evaluate every variant with every seed, as many at once as the Ray cluster has processors.
-
-    Ray must be initialised. Every run starts from the same model, sees the same queries and takes as many steps. Runs
-    that `directory` holds already are not repeated, and one that was killed goes on.
-    """
-    import ray
-
-    _freeze_all(job, rows, split)
-    task = ray.remote(num_cpus=1)(_run_one)
-    waiting = {
-        task.remote(job, variant.of(config, seed), variant, seed, directory / _slug(variant, seed), split): (at, place)
-        for place, seed in enumerate(seeds)
-        for at, variant in enumerate(rows)
-    }
-    results: dict[tuple[int, int], dict[str, Any]] = {}
-    total = len(waiting)
-    while waiting:
-        (ready,), _ = ray.wait(list(waiting), num_returns=1)
-        results[waiting.pop(ready)] = ray.get(ready)
-        if on_done is not None:
-            on_done(len(results), total)
-    return [results[key] for key in sorted(results)]
-
-
-def _freeze_all(job: TrainJob, rows: Sequence[Variant], split: str) -> None:
+def freeze_all(job: TrainJob, rows: Sequence[Variant], split: str) -> None:
     """Run the image encoder before the runs that share what it says."""
     start = load_stored(job.start)
     for part in (job.split, split):
@@ -97,16 +63,19 @@ def _freeze_all(job: TrainJob, rows: Sequence[Variant], split: str) -> None:
             dataset_features(dataset, start.model, Path(job.features) / part, reference=reference)
 
 
-def _run_one(
+def run_one(
     job: TrainJob, config: ComposedTrainConfig, variant: Variant, seed: int, run: Path, split: str
 ) -> dict[str, Any]:
+    """Train `variant` on one thread and evaluate it; what `run` holds of it already is not repeated."""
     torch.set_num_threads(1)
-    claim(run, identity(job, config))
+    own = variant.of(config, seed)
+    claim(run, identity(job, own))
     run_job(run, ALONE)
-    return {"variant": variant.name, "seed": seed, **evaluate_run(job, run, config.reference, split)}
+    return {"variant": variant.name, "seed": seed, **evaluate_run(job, run, own.reference, split)}
 
 
-def _slug(variant: Variant, seed: int) -> str:
+def run_name(variant: Variant, seed: int) -> str:
+    """What the run directory of a variant and seed is called."""
     words = re.sub(r"[^a-z0-9.]+", "-", variant.name.replace("β", "beta").lower()).strip("-")
     return f"{words}-seed{seed}"
 

@@ -155,9 +155,11 @@ class LocalGateway:
 
     async def _start(self, redis_url, config, options):
         self.store = HistoryStore(redis_url, config=HistoryConfig(timeout_s=2.0))
-        self.classification = options.get("classification")
+        self.classification, self.composed = options.get("classification"), options.get("composed")
         if self.classification is not None:
             self.classification.start()
+        if self.composed is not None:
+            await self.composed.start()
         self.gateway = Gateway(config, slot=self.slot, histories=self.store, **options)
         return await self.gateway.start()
 
@@ -172,8 +174,9 @@ class LocalGateway:
                 self.classification._encoder.images_may_go.set()
             self.run(self.gateway.stop(DEADLINE_S))
             self.run(self.store.close())
-            if self.classification is not None:
-                self.run(self.classification.stop())
+            for backend in (self.classification, self.composed):
+                if backend is not None:
+                    self.run(backend.stop())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(DEADLINE_S)
             self._loop.close()
@@ -204,7 +207,13 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
     with ExitStack() as stack:
 
         def start(
-            *, redis_url: str | None = None, token=None, credentials=None, classification=None, **config: Any
+            *,
+            redis_url: str | None = None,
+            token=None,
+            credentials=None,
+            classification=None,
+            composed=None,
+            **config: Any,
         ) -> LocalGateway:
             started = LocalGateway(
                 redis_url or history_redis_url,
@@ -213,6 +222,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 token=token,
                 credentials=credentials,
                 classification=classification,
+                composed=composed,
             )
             stack.callback(started.stop)
             return started

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recollect.artifacts import ArtifactStore
+from recollect.artifacts import GALLERIES, ArtifactStore
 from recollect.errors import ArtifactError
 
 
@@ -91,6 +91,58 @@ def test_what_does_not_exist_is_told_with_what_does(
     store.set_label("dare", "stable", store.publish("dare", model("a")).version)
     with pytest.raises(ArtifactError, match=message):
         store.resolve(reference)
+
+
+@pytest.mark.parametrize("move", [False, True], ids=["copied", "moved"])
+def test_folders_are_published_whole_and_every_file_in_them_is_checked(
+    store: ArtifactStore, model: Callable[[str], Path], move: bool
+) -> None:
+    source = model("a")
+    inner = source / "inner" / "most"
+    inner.mkdir(parents=True)
+    (inner / "weights").write_text("b")
+    # A folder's own manifest is a file like any other.
+    (source / "inner" / "manifest.json").write_text("c")
+    artifact = store.publish("shop", source, move=move)
+    store.set_label("shop", "stable", artifact.version)
+    found = {
+        path.relative_to(artifact.directory).as_posix() for path in artifact.directory.rglob("*") if path.is_file()
+    }
+    assert found == {"config.json", "inner/manifest.json", "inner/most/weights", "manifest.json", "weights"}
+    assert (source / "weights").exists() != move
+    assert store.resolve("shop@stable") == artifact
+    (artifact.directory / "inner" / "most" / "weights").write_text("x")
+    with pytest.raises(ArtifactError, match="inner/most/weights is altered"):
+        store.resolve("shop@stable")
+
+
+def test_what_is_labelled_is_one_look_at_a_file(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    first, second = store.publish("dare", model("a")), store.publish("dare", model("b"))
+    assert store.labelled("dare", "stable") is None
+    store.set_label("dare", "stable", first.version)
+    assert store.labelled("dare", "stable") == first.version
+    store.set_label("dare", "stable", second.version)
+    assert store.labelled("dare", "stable") == second.version
+    assert store.labelled("twin", "stable") is None
+    for name, label in (("..", "stable"), ("dare", "../stable"), ("", ""), ("dare", "x" * 300)):
+        assert store.labelled(name, label) is None
+
+
+def test_names_are_those_of_which_there_is_a_version(store: ArtifactStore, model: Callable[[str], Path]) -> None:
+    assert store.names() == []
+    store.publish("twin", model("a"))
+    store.publish("dare", model("b"))
+    (store.root / "empty").mkdir()
+    (store.root / ".hidden" / "v").mkdir(parents=True)
+    (store.root / ".hidden" / "v" / "manifest.json").write_text("{}")
+    assert store.names() == ["dare", "twin"]
+
+
+def test_a_store_says_what_it_keeps(tmp_path: Path) -> None:
+    with pytest.raises(
+        ArtifactError, match=r"no gallery 'shop@stable' in .*; make one with `recollect composed index`"
+    ):
+        ArtifactStore(tmp_path, kind=GALLERIES).resolve("shop@stable")
 
 
 def test_names_cannot_leave_the_store(store: ArtifactStore, model: Callable[[str], Path]) -> None:

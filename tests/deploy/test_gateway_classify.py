@@ -193,7 +193,7 @@ def test_work_whose_deadline_has_passed_is_not_begun(classifying, classifier, en
         classifier.classify([picture(BLUE)] * 4, classes=GARDEN, timeout_s=0.5)
     waiting = classifying.classification._batcher._waiting
     # The caller's clock may be ahead of the gateway's: only once it has given the work up is it let on.
-    eventually(lambda: all(each.embedding.done() for each in waiting))
+    eventually(lambda: all(each.result.done() for each in waiting))
     encoder.images_may_go.set()
     first.join(30)
     classifier.classify([picture(GREEN)] * 2, classes=GARDEN)

@@ -4,6 +4,7 @@ import typer
 
 from recollect.cli.bench import bench_app
 from recollect.cli.classify import classify_app
+from recollect.cli.composed import composed_app
 from recollect.cli.data import data_app
 from recollect.cli.demo import demo
 from recollect.cli.descriptors import descriptors_app
@@ -31,6 +32,7 @@ app.add_typer(history_app, name="history")
 app.command()(serve)
 app.command()(score)
 app.add_typer(classify_app, name="classify")
+app.add_typer(composed_app, name="composed")
 app.add_typer(descriptors_app, name="descriptors")
 app.add_typer(encoder_app, name="encoder")
 app.add_typer(kernels_app, name="kernels")

@@ -1,4 +1,4 @@
-"""`recollect serve`: answer Score, Append and List over gRPC until it is told to stop."""
+"""`recollect serve`: answer over gRPC until it is told to stop."""
 
 import signal
 import threading
@@ -34,11 +34,19 @@ def serve(
     classification: Annotated[
         bool | None, typer.Option("--classification/--no-classification", help="Whether images are classified.")
     ] = None,
+    composed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Model of composed retrieval: `adafocal@LABEL`, a directory or a BLIP-2 on the hub; none by default.",
+        ),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
     ] = None,
 ) -> None:
-    """Serve a model, and classify images, over gRPC until Ctrl-C or SIGTERM; calls in flight are answered first.
+    """Serve a model, classify images and search galleries over gRPC until Ctrl-C or SIGTERM; calls in flight are
+    answered first.
 
     Without `--redis` and `--ray-address`, a private Redis (in `var/redis`) and a private Ray node are started for the
     time of the command. Each option is also a setting: `RECOLLECT_PORT=0`, or `port = 0` in the file that
@@ -51,6 +59,8 @@ def serve(
     `recollect serve --model dare@canary --redis redis://cache:6379/0 --host 0.0.0.0 --replicas 4`
 
     `recollect serve --encoder openai/clip-vit-base-patch32`
+
+    `recollect serve --composed adafocal@stable`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -65,6 +75,7 @@ def serve(
         ray_address=ray_address,
         encoder=encoder,
         classification=classification,
+        composed_model=composed,
     )
     serve_app.check(settings, model)
     stop = _StopSignals()
@@ -114,16 +125,17 @@ class _StopSignals:
 def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
     from rich.panel import Panel
 
-    from recollect.gateway.server import CLASSIFICATION_SERVICES, SERVICES
+    from recollect.gateway.server import services_of
 
     count = "1 replica" if settings.replicas == 1 else f"{settings.replicas} replicas"
-    services = (*SERVICES, *CLASSIFICATION_SERVICES) if settings.classification else SERVICES
+    services = services_of(classification=settings.classification, composed=settings.composed_model is not None)
     encoder = settings.encoder if settings.classification else "none: --no-classification"
     histories = "Redis as configured" if settings.redis_url else f"private Redis in {settings.var / 'redis'}"
     lines = [
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model}",
         f"encoder       {encoder}",
+        f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
         f"histories     {histories}",
         "",

@@ -3,15 +3,21 @@
 RecollectError
 └── CallError               a call that ends without an answer; carries the gRPC code, a constant reason and metadata
     ├── InvalidCall         the request is wrong; names every field (INVALID_ARGUMENT)
+    │   └── ImageNotRead    its picture is refused; metadata `refusal` says why
     ├── NotFound            no descriptor set has that name (NOT_FOUND)
+    ├── GalleryNotFound     no gallery has that name (NOT_FOUND)
+    ├── PictureNotFound     no picture of the gallery has that id (NOT_FOUND)
+    ├── GalleryUnusable     the gallery cannot be searched as asked (FAILED_PRECONDITION)
     ├── AlreadyExists       another descriptor set has that name (ALREADY_EXISTS)
     ├── Conflict            the descriptor set has changed since it was read (ABORTED)
     ├── ShippedSet          the descriptor set comes with the service (FAILED_PRECONDITION)
     ├── StoreDown           the history store cannot be reached (UNAVAILABLE)
     ├── SetNotReady         the descriptor set has never been embedded as a whole (UNAVAILABLE)
     ├── ClassificationDown  no encoder answers (UNAVAILABLE)
+    ├── ComposedDown        no model of composed retrieval answers (UNAVAILABLE)
     ├── TooManyWaiting      the encoder has enough to do (RESOURCE_EXHAUSTED)
     ├── NotServed           the service was started without classification (UNIMPLEMENTED)
+    ├── ComposedNotServed   the service was started without composed retrieval (UNIMPLEMENTED)
     ├── DeadlinePassed      nobody waits for the answer any more (DEADLINE_EXCEEDED)
     ├── Unauthorised        no valid token (UNAUTHENTICATED)
     └── Incident            an error that nobody foresaw (INTERNAL)
@@ -81,11 +87,45 @@ class InvalidCall(CallError):  # noqa: N818 - named as the statuses are
         return type(self), (self.violations,)
 
 
+class ImageNotRead(InvalidCall):
+    """The picture of the request is refused; metadata `refusal` is the name of the RefusalReason."""
+
+    reason = "IMAGE_REFUSED"
+
+    def __init__(self, refusal: str, message: str) -> None:
+        super().__init__([Violation(field="image", description=message)])
+        self.metadata = {"refusal": refusal}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.metadata["refusal"], self.violations[0].description)
+
+
 class NotFound(CallError):  # noqa: N818
     """No descriptor set has that name."""
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "SET_NOT_FOUND"
+
+
+class GalleryNotFound(CallError):  # noqa: N818
+    """No gallery has that name."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "GALLERY_NOT_FOUND"
+
+
+class PictureNotFound(CallError):  # noqa: N818
+    """No picture of the gallery has that id."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "PICTURE_NOT_FOUND"
+
+
+class GalleryUnusable(CallError):  # noqa: N818
+    """The gallery cannot be searched as asked; the message says what would help."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "GALLERY_UNUSABLE"
 
 
 class AlreadyExists(CallError):  # noqa: N818
@@ -131,6 +171,13 @@ class ClassificationDown(CallError):  # noqa: N818
     reason = "CLASSIFICATION_UNAVAILABLE"
 
 
+class ComposedDown(CallError):  # noqa: N818
+    """No model of composed retrieval answers."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "COMPOSED_RETRIEVAL_UNAVAILABLE"
+
+
 class TooManyWaiting(CallError):  # noqa: N818
     """The encoder has enough to do."""
 
@@ -143,6 +190,13 @@ class NotServed(CallError):  # noqa: N818
 
     code = grpc.StatusCode.UNIMPLEMENTED
     reason = "CLASSIFICATION_DISABLED"
+
+
+class ComposedNotServed(CallError):  # noqa: N818
+    """The service was started without composed retrieval."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "COMPOSED_RETRIEVAL_DISABLED"
 
 
 class DeadlinePassed(CallError):  # noqa: N818

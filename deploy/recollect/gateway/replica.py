@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
+from recollect.composed.deployment import ComposedReplica, RemoteComposed
 from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ModelSlot, ModelSource, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
@@ -33,6 +34,7 @@ class GatewayReplica:
         models: ModelSource,
         desired: DesiredModel,
         classification: "DeploymentHandle[ClassificationReplica] | None" = None,
+        composed: "DeploymentHandle[ComposedReplica] | None" = None,
     ) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         use_one_torch_thread()
@@ -50,6 +52,7 @@ class GatewayReplica:
             slot=self._slot,
             histories=self._histories,
             classification=None if classification is None else RemoteClassification(classification),
+            composed=None if composed is None else RemoteComposed(composed),
         )
         await self._gateway.start()
 

@@ -7,9 +7,11 @@ import grpc.aio  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from recollect.classification.calls import ClassificationBackend
+from recollect.composed.calls import ComposedBackend
 from recollect.errors import SetupError
 from recollect.gateway.address import address_of
 from recollect.gateway.classifier import ClassifierServicer
+from recollect.gateway.composed import ComposedRetrievalServicer
 from recollect.gateway.descriptor_sets import DescriptorSetsServicer
 from recollect.gateway.health import Health
 from recollect.gateway.histories import HistoriesServicer
@@ -20,6 +22,8 @@ from recollect.gateway.workers import Workers
 from recollect_api.v1 import (
     classifier_pb2,
     classifier_pb2_grpc,
+    composed_retrieval_pb2,
+    composed_retrieval_pb2_grpc,
     descriptor_sets_pb2,
     descriptor_sets_pb2_grpc,
     histories_pb2,
@@ -37,7 +41,19 @@ CLASSIFICATION_SERVICES: tuple[str, ...] = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
     descriptor_sets_pb2.DESCRIPTOR.services_by_name["DescriptorSets"].full_name,
 )
-"""Answer UNIMPLEMENTED, and are unknown to grpc.health.v1, where the gateway was given no backend for them."""
+COMPOSED_SERVICES: tuple[str, ...] = (
+    composed_retrieval_pb2.DESCRIPTOR.services_by_name["ComposedRetrieval"].full_name,
+)
+"""These and those before answer UNIMPLEMENTED, and are unknown to grpc.health.v1, where the gateway has no backend."""
+
+
+def services_of(*, classification: bool, composed: bool) -> tuple[str, ...]:
+    """The services that a gateway with these parts has."""
+    return (
+        *SERVICES,
+        *(CLASSIFICATION_SERVICES if classification else ()),
+        *(COMPOSED_SERVICES if composed else ()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +90,7 @@ class GatewayConfig:
 
 
 class Gateway:
-    """One server, over one model slot, one history store and, where there is one, a backend for classification.
+    """One server, over one model slot, one history store and, where there are any, backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -86,6 +102,7 @@ class Gateway:
         slot: ModelSlot,
         histories: HistoryStore,
         classification: ClassificationBackend | None = None,
+        composed: ComposedBackend | None = None,
         credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
     ) -> None:
@@ -94,7 +111,7 @@ class Gateway:
         """Where it listens, once started."""
         self._credentials = credentials
         self._workers = Workers(config.ranking_threads)
-        self._health = Health(SERVICES if classification is None else (*SERVICES, *CLASSIFICATION_SERVICES))
+        self._health = Health(services_of(classification=classification is not None, composed=composed is not None))
         # The token comes first: who has none learns nothing, not even through a crafted request.
         interceptors: list[grpc.aio.ServerInterceptor] = [] if token is None else [TokenInterceptor(token)]
         self._server = grpc.aio.server(
@@ -115,12 +132,15 @@ class Gateway:
         classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, self._server)
         descriptor_sets = DescriptorSetsServicer(classification)
         descriptor_sets_pb2_grpc.add_DescriptorSetsServicer_to_server(descriptor_sets, self._server)
+        composed_retrieval_pb2_grpc.add_ComposedRetrievalServicer_to_server(
+            ComposedRetrievalServicer(composed), self._server
+        )
 
     async def start(self) -> int:
         """Listen; returns the port. SetupError where that address cannot be listened on."""
         await self._health.add_to(self._server)
-        services = (*SERVICES, *CLASSIFICATION_SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(services, self._server)
+        services = services_of(classification=True, composed=True)
+        reflection.enable_server_reflection((*services, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
         address = address_of(self.config.host, self.config.port)
         try:
             if self._credentials is None:

@@ -1,4 +1,4 @@
-"""Evaluation by each protocol, on a gallery whose similarities are known: one-hot vectors, so that rankings are plain."""
+"""Evaluation by each protocol, on a gallery of one-hot vectors, whose rankings are plain to see."""
 
 import json
 
@@ -20,7 +20,7 @@ class OneHot:
     def embed_gallery(self, tokens):
         return tokens.astype(np.float32)
 
-    def embed_queries(self, tokens, masks, texts, *, beta=None):
+    def embed_queries(self, tokens, masks, texts, *, beta=None):  # noqa: ARG002
         vectors = np.array([[*map(float, text.split())] for text in texts], dtype=np.float32)
         used = np.full((len(texts), 1), 1.0 if beta is None else beta, dtype=np.float32)
         return QueryEmbeddings(vectors=vectors, beta=used, truncated=np.array([len(text) > 40 for text in texts]))

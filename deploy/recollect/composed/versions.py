@@ -1,0 +1,159 @@
+"""Follow the labels of galleries: a new version is opened beside the one that answers, then takes its place."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from recollect.artifacts import GALLERIES, ArtifactStore
+from recollect.composed.calls import GalleryStanding
+from recollect.composed.galleries import OpenGallery, close_to
+from recollect.errors import ArtifactError
+from recollect.gateway.errors import GalleryNotFound, GalleryUnusable
+from retrieval.errors import RetrievalError
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 10.0
+"""How long a version that could not be opened is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A version that could not be opened."""
+
+    version: str
+    problem: str
+    when: float
+
+
+class GalleryVersions:
+    """The galleries that answer. Use it in one event loop.
+
+    Which version answers is decided by one small file, replaced in one step and read for every call. A version that
+    cannot be opened, or was made with another model, leaves the one before in its place.
+    """
+
+    def __init__(self, root: Path, *, label: str, fingerprint: str, look_s: float) -> None:
+        """`fingerprint` is that of the model whose queries are searched for."""
+        self._store = ArtifactStore(root, kind=GALLERIES)
+        self._label = label
+        self._fingerprint = fingerprint
+        self._look_s = look_s
+        # Hashing a large gallery must not keep searches from their threads.
+        self._opening = ThreadPoolExecutor(1, thread_name_prefix="opening")
+        self._open: dict[str, OpenGallery] = {}
+        self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, _Failure] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the galleries that there are, then look for new versions from time to time."""
+        await asyncio.gather(*[self._begin(name, version) for name, version in await self._labelled()])
+        self._looking = asyncio.get_running_loop().create_task(self._look_for_ever())
+
+    async def stop(self) -> None:
+        """End the background work."""
+        tasks = [*self._jobs.values(), *([self._looking] if self._looking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._opening.shutdown(wait=False, cancel_futures=True)
+
+    async def current(self, name: str) -> OpenGallery:
+        """The version of `name` that answers now.
+
+        GalleryNotFound names those that there are; GalleryUnusable says why none can be opened.
+        """
+        # A file of a few bytes takes less time than a thread to read it in.
+        version = self._store.labelled(name, self._label)
+        if version is None:
+            self._open.pop(name, None)
+            raise GalleryNotFound(await asyncio.to_thread(self._not_found, name))
+        found = self._open.get(name)
+        if found is None or found.version != version:
+            job = self._begin(name, version)
+            if found is None:
+                # Shielded: another caller may wait for the same.
+                await asyncio.shield(job)
+                found = self._open.get(name)
+        if found is None:
+            raise GalleryUnusable(self._failed[name].problem)
+        return found
+
+    async def standings(self) -> tuple[GalleryStanding, ...]:
+        """All galleries, by name."""
+        return tuple([self._standing(name, version) for name, version in await self._labelled()])
+
+    def _standing(self, name: str, wanted: str) -> GalleryStanding:
+        found, failure = self._open.get(name), self._failed.get(name)
+        problem = failure.problem if failure is not None and failure.version == wanted else ""
+        if found is None:
+            return GalleryStanding(name=name, problem=problem or f"version {wanted} is being opened")
+        return found.standing(problem="" if found.version == wanted else problem)
+
+    def _begin(self, name: str, version: str) -> asyncio.Task[None]:
+        """The task that opens `version`, unless one opens that gallery already or it failed just now."""
+        job = self._jobs.get(name)
+        if job is None:
+            job = self._jobs[name] = asyncio.get_running_loop().create_task(self._replace(name, version))
+            job.add_done_callback(lambda _: self._jobs.pop(name, None))
+        return job
+
+    async def _replace(self, name: str, version: str) -> None:
+        failure = self._failed.get(name)
+        if failure is not None and failure.version == version and time.monotonic() < failure.when + RETRY_S:
+            return
+        try:
+            opened = await asyncio.get_running_loop().run_in_executor(self._opening, self._opened, name, version)
+        except Exception as error:
+            # What anyone may read of an error that nobody foresaw is that there was one.
+            foreseen = isinstance(error, ArtifactError | RetrievalError | GalleryUnusable)
+            log.exception("version %s of gallery %r cannot be opened", version, name)
+            problem = str(error) if isinstance(error, GalleryUnusable) else _damaged(name, version)
+            if not foreseen:
+                problem = f"gallery {name!r} cannot be opened; the service's log says why"
+            self._failed[name] = _Failure(version, problem, time.monotonic())
+            return
+        self._failed.pop(name, None)
+        self._open[name] = opened
+
+    def _opened(self, name: str, version: str) -> OpenGallery:
+        artifact = self._store.resolve(f"{name}/{version}")
+        opened = OpenGallery.open(artifact, fingerprint=self._fingerprint)
+        opened.warm()
+        return opened
+
+    async def _labelled(self) -> list[tuple[str, str]]:
+        """Every gallery that has the label, by name, and the version that it points at."""
+
+        def read() -> list[tuple[str, str]]:
+            pairs = ((name, self._store.labelled(name, self._label)) for name in self._store.names())
+            return [(name, version) for name, version in pairs if version is not None]
+
+        return await asyncio.to_thread(read)
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_s)
+            with contextlib.suppress(OSError):  # looked at again soon
+                for name, version in await self._labelled():
+                    found = self._open.get(name)
+                    if found is None or found.version != version:
+                        self._begin(name, version)
+
+    def _not_found(self, name: str) -> str:
+        names = [each for each in self._store.names() if self._store.labelled(each, self._label) is not None]
+        if not names:
+            return f"no gallery {name!r}: there is none yet; make one with `recollect composed index`"
+        return f"no gallery {name!r}; there is {close_to(name, names)}"
+
+
+def _damaged(name: str, version: str) -> str:
+    return (
+        f"version {version} of gallery {name!r} is damaged; publish it again, or let the label point at another one. "
+        "The service's log says what is wrong"
+    )

@@ -1,0 +1,1 @@
+"""What the search of indexes and galleries costs, and what it finds."""

@@ -1,0 +1,104 @@
+"""Keep an index as a directory whose every byte is checked before FAISS, whose reader trusts its input, sees one.
+
+manifest.json   schema, facts, and sha256 and size of every other file; replaced last, so that a state is there whole
+                or not at all
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retrieval.errors import IndexingError
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a directory holds, every file checked."""
+
+    directory: Path
+    """Where the files are."""
+    facts: dict[str, Any]
+    """What the owner of the directory wrote."""
+    roles: dict[str, str]
+    """Role → file."""
+    files: dict[str, dict[str, Any]]
+    """File → sha256 and bytes."""
+
+    def path(self, role: str) -> Path:
+        """The file of a role; IndexingError where there is none."""
+        if role not in self.roles:
+            raise IndexingError(f"{self.directory / MANIFEST_FILE} names no file of {role}; build the index again")
+        return self.directory / self.roles[role]
+
+
+def write_manifest(
+    directory: Path, roles: Mapping[str, str], facts: Mapping[str, Any], *, before: Manifest | None = None
+) -> Manifest:
+    """Make `roles` (role → file) the state of `directory`, and remove what belonged to the state before.
+
+    Files that the state `before` had already are as they were, and not read again.
+    """
+    there = {} if before is None else before.files
+    files = {file: there.get(file) or _synced(directory / file) for file in roles.values()}
+    content = {"schema_version": SCHEMA_VERSION, "facts": dict(facts), "roles": dict(roles), "files": files}
+    partial = directory / f".{MANIFEST_FILE}.partial"
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    _sync(partial)
+    _sync(directory)
+    partial.replace(directory / MANIFEST_FILE)
+    _sync(directory)
+    for path in directory.iterdir():
+        if path.is_file() and path.name != MANIFEST_FILE and path.name not in files:
+            path.unlink()
+    return Manifest(directory, dict(facts), dict(roles), files)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of `directory`, every file checked against it; IndexingError says which is missing or altered."""
+    path = directory / MANIFEST_FILE
+    try:
+        content = json.loads(path.read_text())
+        schema = content["schema_version"]
+        if schema != SCHEMA_VERSION:
+            raise IndexingError(f"{directory} has schema {schema}, this release reads {SCHEMA_VERSION}; build it again")
+        facts, roles, files = dict(content["facts"]), dict(content["roles"]), dict(content["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IndexingError(f"{path} cannot be read: {error!r}; name the directory of an index") from error
+    for file in (*files, *roles.values()):
+        if not isinstance(file, str) or Path(file).name != file:
+            raise IndexingError(f"{path} names {file!r}, which is not in its own directory; build the index again")
+        if file not in files:
+            raise IndexingError(f"{path} names {file!r} and tells no hash of it; build the index again")
+    for file, expected in files.items():
+        found = digest(directory / file) if (directory / file).is_file() else None
+        if found != expected:
+            state = "missing" if found is None else "altered"
+            raise IndexingError(f"{directory / file} is {state} since it was written; restore it or build it again")
+    return Manifest(directory, facts, roles, files)
+
+
+def digest(path: Path) -> dict[str, Any]:
+    """sha256 and size of a file."""
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def _synced(path: Path) -> dict[str, Any]:
+    _sync(path)
+    return digest(path)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or directory on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,112 @@
+"""Building and searching an index: right answers for every kind, the same for the same seed, filters and parameters."""
+
+from threading import Thread
+
+import faiss
+import numpy as np
+import pytest
+
+from retrieval.errors import IndexingError
+from retrieval.index.build import build_index
+from retrieval.index.search import Floats, allowed_bits, own_probes, search, use_threads
+from retrieval.index.spec import IndexSpec, Kind, Storage
+
+_ALL_LISTS = {"kind": Kind.IVF, "lists": 8, "probes": 8}
+KINDS = {
+    "flat": IndexSpec(),
+    "flat-fp16": IndexSpec(storage=Storage.FP16),
+    "ivf": IndexSpec(**_ALL_LISTS),
+    "ivf-sq8": IndexSpec(**_ALL_LISTS, storage=Storage.SQ8),
+    "ivf-pq-refined": IndexSpec(**_ALL_LISTS, storage=Storage.PQ, codes=8, refine=Storage.FP32),
+    "ivf-fast-scan-refined": IndexSpec(**_ALL_LISTS, storage=Storage.PQ, codes=8, bits=4, refine=Storage.FP16),
+    "hnsw": IndexSpec(kind=Kind.HNSW, links=16, probes=64),
+}
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Floats:
+    drawn = np.random.default_rng(5).normal(size=(1_500, 16))
+    unit: Floats = (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+@pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS.keys())
+def test_each_vector_finds_itself_first(spec: IndexSpec, vectors: Floats) -> None:
+    similarities, ids = search(build_index(spec, vectors), vectors[:50], 3)
+    assert (ids[:, 0] == np.arange(50)).mean() >= 0.98
+    assert (np.diff(similarities, axis=1) <= 0).all()
+    np.testing.assert_allclose(similarities[:, 0], 1, atol=0.02)
+
+
+@pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS.keys())
+def test_only_allowed_ids_are_found(spec: IndexSpec, vectors: Floats) -> None:
+    allowed = np.zeros(1_500, dtype=np.bool_)
+    allowed[[3, 700, 1_499]] = True
+    _, ids = search(build_index(spec, vectors), vectors[:5], 4, allowed=allowed_bits(allowed), probes=None)
+    assert set(ids.ravel().tolist()) <= {3, 700, 1_499, -1}
+    if spec.kind is not Kind.HNSW:  # which walks past what is not allowed, and may end before it is there
+        assert all(set(row) == {3, 700, 1_499, -1} for row in ids.tolist())
+
+
+@pytest.mark.parametrize("each", [1, 3, 8, 32])
+def test_a_bit_for_each_id_lowest_first(each: int) -> None:
+    allowed = np.array([True, False, True, True, False])
+    bits = allowed_bits(allowed, each=each)
+    told = [bool(bits[at >> 3] >> (at & 7) & 1) for at in range(5 * each)]
+    assert told == [bool(allowed[at // each]) for at in range(5 * each)]
+
+
+@pytest.mark.parametrize("name", ["ivf-sq8", "ivf-pq-refined", "hnsw"])
+def test_the_same_seed_builds_the_same_bytes_and_another_seed_others(name: str, vectors: Floats) -> None:
+    first, again = (faiss.serialize_index(build_index(KINDS[name], vectors, seed=7)) for _ in range(2))
+    assert np.array_equal(first, again)
+    if name != "hnsw":  # which is not trained
+        assert not np.array_equal(first, faiss.serialize_index(build_index(KINDS[name], vectors, seed=8)))
+
+
+def test_probes_of_a_call_overrule_the_index(vectors: Floats) -> None:
+    index = build_index(IndexSpec(kind=Kind.IVF, lists=8, probes=1), vectors)
+    assert own_probes(index) == (1, 8)
+    true = np.argsort(-(vectors[:100] @ vectors.T), axis=1)[:, :10]
+    one, all_of_them = (
+        sum([len(set(a) & set(b)) for a, b in zip(search(index, vectors[:100], 10, probes=n)[1], true, strict=True)])
+        for n in (None, 8)
+    )
+    assert all_of_them == 1000
+    assert one < 1000
+    assert own_probes(index) == (1, 8)
+
+
+def test_progress_counts_to_all(vectors: Floats) -> None:
+    told: list[tuple[int, int]] = []
+    many = np.concatenate([vectors] * 50)
+    build_index(IndexSpec(), many, progress=lambda done, count: told.append((done, count)))
+    assert told == [(65_536, 75_000), (75_000, 75_000)]
+
+
+def test_a_row_that_is_not_finite_is_named(vectors: Floats) -> None:
+    bad = np.concatenate([vectors] * 50)
+    bad[70_000, 3] = np.nan
+    with pytest.raises(IndexingError, match="row 70000 is not"):
+        build_index(IndexSpec(), bad)
+
+
+def test_too_few_vectors_to_train_on_are_refused(vectors: Floats) -> None:
+    with pytest.raises(IndexingError, match=r"IVF8,Flat must be trained on at least 8 vectors, got 7"):
+        build_index(KINDS["ivf"], vectors[:7])
+    with pytest.raises(IndexingError, match="at least 256 vectors, got 100"):
+        build_index(KINDS["ivf-pq-refined"], vectors[:100])
+
+
+def test_the_number_of_threads_is_of_the_thread_that_sets_it() -> None:
+    before, seen = faiss.omp_get_max_threads(), []
+
+    def set_and_see() -> None:
+        use_threads(before + 1)
+        seen.append(faiss.omp_get_max_threads())
+
+    thread = Thread(target=set_and_see)
+    thread.start()
+    thread.join()
+    assert seen == [before + 1]
+    assert faiss.omp_get_max_threads() == before
