@@ -18,6 +18,8 @@ from retrieval.errors import ComposedError
 
 Tokens = npt.NDArray[np.float16]
 """Frozen image features [n, P, C]; halves are what the cache holds."""
+SHIPPED = Path(__file__).parent / "shipped"
+"""Models that come with Recollect, each by the name of its directory."""
 _PICTURES = 16
 """Pictures that are embedded at once."""
 _QUERIES = 64
@@ -186,7 +188,7 @@ def load_composed(reference: str | Path, *, device: str = "cpu", allow_download:
 
 
 def load_stored(reference: str | Path, *, allow_download: bool = True) -> StoredModel:
-    """The model in a directory of ours or in a published BLIP-2 directory or, where none exists, of that hub name.
+    """The model in a directory of ours or in a published BLIP-2 directory or, where none exists, a shipped or hub name.
 
     A published BLIP-2 checkpoint knows no boxes: its β is 0. ComposedError says what is missing or wrong.
     """
@@ -194,7 +196,8 @@ def load_stored(reference: str | Path, *, allow_download: bool = True) -> Stored
 
     directory = Path(reference)
     if not directory.is_dir():
-        directory = fetched(str(reference), allow_download=allow_download)
+        shipped = SHIPPED / str(reference)
+        directory = shipped if shipped.is_dir() else fetched(str(reference), allow_download=allow_download)
     ours = read_config(directory).get("model_type") == MODEL_TYPE
     stored = load_model(directory) if ours else load_blip2(directory)
     # Several times as fast on a CPU where the image encoder is a residual network, and changes no result.

@@ -6,6 +6,7 @@ index-<n>.faiss     over all slots · V vectors, to find candidates; only in gal
 rows-<n>.parquet    ids, their slots, and metadata
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _FREE_AT_MOST = 0.25
 """Share of free slots beyond which they are given up, and the index is built anew."""
 _GROWN_AT_MOST = 2.0
 """How many times the pictures that it was trained on an index may hold; beyond it is built anew."""
+_OURS = re.compile(r"(vectors|index|rows)-\d+(-compact)?\.(npy|faiss|parquet)|\.manifest\.json\.partial")
+"""Files of a gallery, left perhaps by a process that was killed while it made one."""
 _SQ8_FROM = 4_000_000
 """Vectors from which `auto` keeps a byte a dimension."""
 
@@ -61,7 +64,7 @@ class Gallery:
         and sq8 from 4 million vectors on. The index that finds candidates holds a byte a dimension; with pq it holds
         codes, while scores come from a byte a dimension. `spec` overrules that index, until it is built anew.
         `progress` is told how many vectors are in it. IndexingError where ids repeat, or a vector is not finite or not
-        of unit length, or the directory holds a gallery.
+        of unit length, or the directory holds a gallery or anything else.
         """
         kept = _storage(storage, len(ids) * vectors.shape[1])
         rows = checked_rows(ids, metadata).insert_column(1, pl.Series(SLOT_COLUMN, np.arange(len(ids)), pl.Int64))
@@ -69,6 +72,10 @@ class Gallery:
         if (directory / MANIFEST_FILE).exists():
             # Written over, files that an open gallery reads would change under it.
             raise IndexingError(f"{directory} holds a gallery already; name another directory, or remove this one")
+        foreign = next((path for path in sorted(directory.glob("*")) if not _OURS.fullmatch(path.name)), None)
+        if foreign is not None:
+            # Every state removes what is not its own.
+            raise IndexingError(f"directory must be empty, got {directory} with {foreign.name}; name another")
         directory.mkdir(parents=True, exist_ok=True)
         roles = {"vectors": "vectors-1.npy", "rows": "rows-1.parquet"}
         write_vectors(directory / roles["vectors"], vectors, kept)

@@ -20,6 +20,8 @@ from retrieval.index.stored_vectors import StoredVectors
 
 EXACT_UP_TO = 2_000
 """Images that are compared whole unless it is said otherwise."""
+_FEW = 500
+"""Images that a filter leaves of a gallery with an index, up to which they are compared whole."""
 _BLOCK = 1024
 """Images that are compared at once."""
 _CANDIDATES, _LEAST_CANDIDATES = 5, 64
@@ -91,7 +93,7 @@ class GalleryState:
         if wanted == 0:
             return []
         rows = None
-        if not exact and self.index is not None and count > max(EXACT_UP_TO, 2 * wanted):
+        if not exact and self.index is not None and count > max(min(_FEW, EXACT_UP_TO), 2 * wanted):
             rows = self._candidates(asked, wanted, count, may, probes)
         if rows is None:
             rows = np.arange(len(self)) if may is None else np.flatnonzero(may)
@@ -112,7 +114,14 @@ class GalleryState:
             raise IndexingError(f"no column {unknown[0]!r} to filter by; there is {have}")
         fits = np.ones(len(self), dtype=np.bool_)
         for name, values in columns.items():
-            fits &= self.metadata[name].is_in(list(values)).fill_null(value=False).to_numpy()
+            column = self.metadata[name]
+            try:
+                asked = pl.Series(list(values), dtype=column.dtype).implode()
+                fits &= column.is_in(asked).fill_null(value=False).to_numpy()
+            except (pl.exceptions.PolarsError, TypeError) as error:
+                raise IndexingError(
+                    f"values of {name!r} must be {column.dtype}, got {list(values)[:5]!r}; ask for what the column has"
+                ) from error
         return fits
 
     def frame(self) -> pl.DataFrame:
@@ -153,16 +162,14 @@ class GalleryState:
         """
         more = _BEHIND_CODES if self.spec is not None and self.spec.storage is Storage.PQ else 1
         enough = min(more * max(_CANDIDATES * wanted, _LEAST_CANDIDATES), count)
-        slots = len(self._row_of)
-        bits = None
-        if 10 * count < 9 * slots:
-            # Otherwise most of what is found may be used, and to drop the rest costs less than to look up bits.
-            there = np.zeros(slots, dtype=np.bool_)
-            there[self.slots if may is None else self.slots[may]] = True
-            bits = allowed_bits(there, each=self.vectors)
-        fetched = min(_FETCHED * enough, slots * self.vectors)
+        bits, vectors_kept = self._bits(count, may), len(self._row_of) * self.vectors
+        fetched = min(_FETCHED * enough, vectors_kept)
         own, most = own_probes(self.index)
-        looked = own if probes is None else min(probes, most)
+        if probes is not None:
+            looked = min(probes, most)
+        else:
+            # Of the vectors in a list a filter leaves its share: in as many more lists are as many to choose from.
+            looked = own if bits is None else min(own * len(self._row_of) // count, most)
         while True:
             _, found = search(self.index, query, fetched, probes=looked or None, allowed=bits)
             vectors = found[0][found[0] >= 0]
@@ -173,12 +180,21 @@ class GalleryState:
             rows = rows[np.sort(first)]
             if len(rows) >= enough:
                 return np.sort(rows[:enough])
-            if len(vectors) == fetched < slots * self.vectors:
-                fetched = min(_WIDER * fetched, slots * self.vectors)
+            if len(vectors) == fetched < vectors_kept:
+                fetched = min(_WIDER * fetched, vectors_kept)
             elif looked < most:
                 looked = min(_WIDER * looked, most)
             else:
                 return np.sort(rows) if len(rows) >= wanted else None
+
+    def _bits(self, count: int, may: Mask | None) -> npt.NDArray[np.uint8] | None:
+        """Which vectors may be found; None where most may, as it costs less to drop the rest than to look up bits."""
+        slots = len(self._row_of)
+        if 10 * count >= 9 * slots:
+            return None
+        there = np.zeros(slots, dtype=np.bool_)
+        there[self.slots if may is None else self.slots[may]] = True
+        return allowed_bits(there, each=self.vectors)
 
     def _best(self, query: Floats, rows: Ids, wanted: int) -> list[GalleryHit]:
         """Compare pictures exactly: the highest of each one's V similarities, then the highest of these."""

@@ -2,6 +2,7 @@
 
 import typer
 
+from recollect.cli.composed_convert import convert
 from recollect.cli.composed_evaluate import evaluate
 from recollect.cli.composed_experiment import experiment
 from recollect.cli.composed_gallery import add, delete, galleries, index
@@ -17,6 +18,7 @@ composed_app = typer.Typer(
 composed_app.command()(world)
 composed_app.command()(pretrain)
 composed_app.command()(train)
+composed_app.command()(convert)
 composed_app.command()(evaluate)
 composed_app.command()(experiment)
 composed_app.command()(index)

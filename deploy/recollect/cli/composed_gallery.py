@@ -84,7 +84,7 @@ def index(
     settings = Settings.load()
     pictures = read_source(source, metadata=metadata)
     with err.status("loading the model"):
-        encoder, made = _model(settings, model)
+        encoder, made = encoder_of(settings, model)
     with _builder(settings, label) as builder:
         options = GalleryOptions(storage=storage, keep_features=features, keep_paths=paths)
         published = builder.make(name, pictures, encoder, made, options)
@@ -110,7 +110,7 @@ def add(
     pictures = read_source(source, metadata=metadata)
     with _builder(settings, label) as builder:
         before = builder.made_with(name)
-        encoder, made = _model(settings, before.model)
+        encoder, made = encoder_of(settings, before.model)
         if made.fingerprint != before.fingerprint:
             raise RecollectError(
                 f"gallery {name!r} was made with {before.model_name} as it was then, and {before.model} is another "
@@ -154,7 +154,7 @@ def galleries(
     show_table("", used, [[_cell(row.get(column)) for column in used] for row in rows], right=["images"])
 
 
-def _model(settings: Settings, reference: str) -> "tuple[ComposedEncoder, MadeWith]":
+def encoder_of(settings: Settings, reference: str) -> "tuple[ComposedEncoder, MadeWith]":
     """The model of `reference`, and what a gallery that it makes says of it."""
     from recollect.composed.galleries import MadeWith
     from recollect.composed.models import shown_model

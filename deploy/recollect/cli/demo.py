@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import err, explains_errors, out, progress, show_table
+from recollect.cli.demo_composed import MODEL, make_gallery, show_search
 from recollect.cli.demo_picture import show_picture
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the shop and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving until Ctrl-C.")] = False,
 ) -> None:
-    """See it work: generate a shop, train DARE, load histories into Redis, serve on Ray, ask for scores over gRPC, and
-    what a picture shows.
+    """See it work: generate a shop, train DARE, load histories into Redis, serve on Ray, ask for scores over gRPC, for
+    what a picture shows, and for an object elsewhere.
 
     The first run trains for about a minute; later ones find the shop and the model that it left.
 
@@ -45,12 +46,13 @@ def demo(
     from recollect_api.client import RecollectClient
     from recsys.data.event_store import EventStore
 
-    settings = Settings.load(var=var, port=None if keep else 0)
+    settings = Settings.load(var=var, port=None if keep else 0, composed_model=MODEL)
     began = time.monotonic()
     store = EventStore(_shop(settings.var / "data" / f"shop-{seed}", seed))
     with ray_cluster(settings), history_redis(settings) as redis_url:
         artifact = _model(settings, store, seed)
         _load_histories(store, redis_url)
+        world = make_gallery(settings, seed)
         with _stage(f"starting {settings.replicas} gateway replicas on Ray Serve"):
             gateway = run(settings, f"{artifact.name}/{artifact.version}", redis_url=redis_url)
         with gateway, RecollectClient(gateway.address, timeout_s=10.0) as client:
@@ -59,6 +61,7 @@ def demo(
                 scores = client.score(question.user_id, question.item_ids, as_of=question.as_of, explain=True)
             _show(question, scores, store.catalogue)
             show_picture(client, store.catalogue.name_of(scores.ranked()[0].item_id), seed)
+            show_search(settings, client, world)
             _say_next(settings, artifact, question, time.monotonic() - began)
             if keep:
                 out.print(f"Serving on {gateway.address} until Ctrl-C.", highlight=False)

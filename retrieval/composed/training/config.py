@@ -153,7 +153,7 @@ def world() -> ComposedTrainConfig:
     """The rendered world and a compact model, minutes on one core."""
     return ComposedTrainConfig(
         modulator=ModulatorConfig(layers=2, heads=4, hidden=64),
-        epochs=6,
+        epochs=4,
         batch_size=128,
         hard_share=0.5,
         learning_rate=1e-3,

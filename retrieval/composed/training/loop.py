@@ -1,5 +1,6 @@
 """The training loop of AdaFocal: a starting model and queries in, a model directory out."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from retrieval.composed.training.batches import hard_batches, random_batches
 from retrieval.composed.training.config import ComposedTrainConfig
 from retrieval.composed.training.examples import Examples, Positions
 from retrieval.composed.training.objective import backward
+from retrieval.composed.vision import CompactVisionConfig
 from retrieval.errors import ComposedError
 from retrieval.runs.directory import (
     MODEL_DIRECTORY,
@@ -66,7 +68,9 @@ def train(
         partial = run / f"{MODEL_DIRECTORY}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         training = {**json.loads(config.to_json()), "start": start.fingerprint, **(facts or {})}
-        save_model(partial, model, start.tokenizer, training=training, metrics={"validation": measured})
+        # Halves are enough for a compact model, as they are for the compact encoder.
+        half = isinstance(model.config.vision, CompactVisionConfig)
+        save_model(partial, model, start.tokenizer, training=training, metrics={"validation": measured}, half=half)
         partial.rename(finished)
         remove_checkpoint(run)
     return finished
@@ -74,8 +78,6 @@ def train(
 
 def modulated(start: AdaFocal, config: ComposedTrainConfig) -> AdaFocal:
     """`start` with the modulator of `config`, newly initialised, and its image encoder frozen."""
-    import dataclasses
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = AdaFocal(dataclasses.replace(start.config, modulator=config.modulator))

@@ -115,6 +115,20 @@ def test_an_index_that_looks_through_one_list_still_gives_as_many_as_asked_for(
     assert not {"p0", "p3"} & {hit.image_id for hit in hits}
 
 
+def test_behind_a_filter_as_much_is_found_as_without(
+    made: Callable[..., Gallery], drawn: Floats, reference: Reference, index_from: Callable[[int], None]
+) -> None:
+    index_from(10)
+    gallery = made(600, spec=IndexSpec(kind=Kind.IVF, lists=40, probes=4, storage=Storage.SQ8))
+    may = np.random.default_rng(2).random(600) < 0.2
+    shared = []
+    for query in drawn[::30, 0]:
+        best = np.where(may, reference(drawn, query), -np.inf)
+        hits = gallery.search(query, 5, allowed=may)
+        shared.append(len({int(hit.image_id[1:]) for hit in hits} & set(np.argsort(-best)[:5].tolist())) / 5)
+    assert np.mean(shared) >= 0.95
+
+
 def test_hnsw_and_flat_indexes_find_candidates_too(
     made: Callable[..., Gallery], drawn: Floats, index_from: Callable[[int], None]
 ) -> None:
