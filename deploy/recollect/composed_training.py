@@ -64,11 +64,14 @@ def train_and_publish_composed(
     run: Path,
     *,
     workers: int = 1,
+    gpu: bool = False,
     label: str | None = None,
     fresh: bool = False,
     on_step: "OnStep | None" = None,
 ) -> Artifact:
     """Train on Ray, going on where a killed run stopped, and publish the model, with `label` where one is given.
+
+    With `gpu` each worker takes one.
 
     `fresh` forgets what the run directory holds. Raises SetupError for more workers than the cluster has processors.
     """
@@ -81,6 +84,7 @@ def train_and_publish_composed(
         identity(job, config),
         run_job,
         workers=workers,
+        gpu=gpu,
         label=label,
         fresh=fresh,
         on_step=on_step,
@@ -121,6 +125,7 @@ def _train_and_publish(
     train: "Callable[[Path, Worker], None]",
     *,
     workers: int,
+    gpu: bool = False,
     label: str | None,
     fresh: bool,
     on_step: "OnStep | None",
@@ -137,7 +142,7 @@ def _train_and_publish(
         with ray_cluster(settings), followed(run / LOG_FILE, on_step):
             from retrieval.runs.ray_train import fit
 
-            fit(train, run, workers=workers, cpus_per_worker=cpus_per_worker(workers))
+            fit(train, run, workers=workers, cpus_per_worker=cpus_per_worker(workers), gpu_per_worker=gpu)
     published = ArtifactStore(settings.var / "models")
     artifact = published.publish(name, run / MODEL_DIRECTORY, parents={**identity["data"], "run": run.name})
     if label is not None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from retrieval.composed.directory import CONFIG_FILE, StoredModel, check_vocabulary, read_config
 from retrieval.composed.model import AdaFocal, AdaFocalConfig, QFormerConfig, VisionTransformerConfig
@@ -49,7 +48,7 @@ def load_blip2(directory: Path) -> StoredModel:
     """
     sizes = sizes_of(directory)
     model = AdaFocal(sizes)
-    load_published_weights(model, _weights(directory), directory)
+    load_published_weights(model, directory)
     tokenizer = TextTokenizer.load(directory, longest=sizes.qformer.text_tokens)
     check_vocabulary(directory, tokenizer, model)
     return StoredModel(model.eval(), tokenizer, _fingerprint(directory))
@@ -75,6 +74,8 @@ def sizes_of(directory: Path) -> AdaFocalConfig:
         (vision, "qkv_bias", True),
         (qformer, "hidden_act", "gelu"),
         (qformer, "cross_attention_frequency", 2),
+        (qformer, "layer_norm_eps", 1e-12),
+        (qformer, "position_embedding_type", "absolute"),
     ):
         if given.get(name, expected) != expected:
             raise ComposedError(
@@ -90,6 +91,7 @@ def sizes_of(directory: Path) -> AdaFocalConfig:
                 inner="intermediate_size",
                 layers="num_hidden_layers",
                 heads="num_attention_heads",
+                norm_epsilon="layer_norm_eps",
             )
         ),
         qformer=QFormerConfig(
@@ -108,35 +110,32 @@ def sizes_of(directory: Path) -> AdaFocalConfig:
     )
 
 
-def load_published_weights(model: AdaFocal, weights: dict[str, Tensor], source: Path) -> None:
-    """Put published weights into a model; ComposedError with the names that are missing or left over."""
-    used = {name: tensor.float() for name, tensor in weights.items() if not name.startswith(_UNUSED)}
+def load_published_weights(model: AdaFocal, directory: Path) -> None:
+    """Put the weights of `directory` into a model, in fp32; ComposedError with what is missing, unknown or unreadable.
+
+    One file after the other: the published weights are a billion numbers, of which a second copy would be 4 GB.
+    """
+    missing, unknown = set(model.state_dict()), list[str]()
     try:
-        missing, unexpected = model.load_state_dict(used, strict=False)
+        for file in weight_files(directory):
+            used = {name: tensor for name, tensor in load_file(file).items() if not name.startswith(_UNUSED)}
+            missing -= set(used)
+            unknown += model.load_state_dict(used, strict=False).unexpected_keys
     except RuntimeError as error:
-        raise ComposedError(f"the weights in {source} do not fit its config.json: {error}") from error
-    missing = [name for name in missing if name not in _NEW and not name.startswith("modulator.")]
-    if missing or unexpected:
+        raise ComposedError(f"the weights in {directory} do not fit its config.json: {error}") from error
+    except (EncoderError, OSError, SafetensorError) as error:
+        raise ComposedError(str(error)) from error
+    lacking = sorted(name for name in missing if name not in _NEW and not name.startswith("modulator."))
+    if lacking or unknown:
         raise ComposedError(
-            f"the weights in {source} are not those of a BLIP-2 for image–text retrieval: "
-            f"{len(missing)} missing ({', '.join(missing[:3])}), "
-            f"{len(unexpected)} unknown ({', '.join(unexpected[:3])})"
+            f"the weights in {directory} are not those of a BLIP-2 for image–text retrieval: "
+            f"{len(lacking)} missing ({', '.join(lacking[:3])}), {len(unknown)} unknown ({', '.join(unknown[:3])})"
         )
 
 
 def _given(config: dict[str, Any], **names: str) -> dict[str, Any]:
     """Our name → value, of the fields that the configuration gives; the others keep BLIP-2's defaults."""
     return {ours: config[theirs] for ours, theirs in names.items() if config.get(theirs) is not None}
-
-
-def _weights(directory: Path) -> dict[str, Tensor]:
-    weights: dict[str, Tensor] = {}
-    try:
-        for file in weight_files(directory):
-            weights |= load_file(file)
-    except (EncoderError, OSError, SafetensorError) as error:
-        raise ComposedError(str(error)) from error
-    return weights
 
 
 def _fingerprint(directory: Path) -> str:

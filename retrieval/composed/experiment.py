@@ -120,19 +120,19 @@ def table_of(results: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def markdown(runs: pl.DataFrame, columns: Sequence[str]) -> str:
-    """Mean ± standard deviation over seeds of each variant, in the order of the runs, in percent."""
+    """Mean ± standard deviation over seeds of each variant, in the order of the runs; recalls in percent, β as it is."""
     present = [column for column in columns if column in runs.columns]
     lines = [f"| variant | seeds | {' | '.join(present)} |", f"|---|---|{'---|' * len(present)}"]
     for (variant,), own in runs.group_by(["variant"], maintain_order=True):
-        cells = [_spread(own[column].to_numpy()) for column in present]
+        cells = [_spread(own[column].to_numpy() * (1 if column == "beta" else 100)) for column in present]
         lines.append(f"| {variant} | {len(own)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _spread(values: np.ndarray) -> str:
     if len(values) == 1:
-        return f"{100 * values[0]:.1f}"
-    return f"{100 * values.mean():.1f} ± {100 * values.std(ddof=1):.1f}"
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
 
 
 def draw_betas(results: Sequence[Mapping[str, Any]], path: Path) -> bool:

@@ -60,6 +60,8 @@ class VisionTransformerConfig:
     """Layers."""
     heads: int = 16
     """Attention heads."""
+    norm_epsilon: float = 1e-6
+    """What layer norms add to the variance."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -242,5 +244,6 @@ def _vision(config: VisionTransformerConfig | CompactVisionConfig) -> CompactVis
         num_attention_heads=config.heads,
         image_size=config.image_size,
         patch_size=config.patch,
+        layer_norm_eps=config.norm_epsilon,
     )
     return Blip2Vision(Blip2VisionModel(published))

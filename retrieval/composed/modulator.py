@@ -38,11 +38,15 @@ class ModulatorConfig:
     """Attention heads of these layers."""
     hidden: int = 512
     """Width between the last layer and β."""
+    inner: int | None = None
+    """Width of the layers' feed-forward part; None is four times the model's. As released: 2048."""
 
     def __post_init__(self) -> None:
         for name in ("probes", "layers", "heads", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.inner is not None and self.inner < 1:
+            raise ValueError(f"inner must be at least 1, or None, got {self.inner}")
         if not 0 <= self.fixed < float("inf"):
             raise ValueError(f"fixed must be a finite number of at least 0, got {self.fixed}")
 
@@ -61,7 +65,8 @@ class Modulator(nn.Module):
         self.cls = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.normal_(self.probes, std=0.02)
         nn.init.normal_(self.cls, std=0.02)
-        layer = nn.TransformerEncoderLayer(width, config.heads, dim_feedforward=4 * width, batch_first=True)
+        inner = 4 * width if config.inner is None else config.inner
+        layer = nn.TransformerEncoderLayer(width, config.heads, dim_feedforward=inner, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
         outputs = query_tokens if config.modulation is Modulation.VECTOR else 1
         self.judge = nn.Sequential(nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, outputs))

@@ -1,12 +1,13 @@
 """Cut modification texts into the tokens of the Q-Former, and say which of them were too long."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
 from retrieval.errors import ComposedError
@@ -63,6 +64,14 @@ class TextTokenizer:
         kept = torch.arange(longest) < lengths[:, None]
         truncated = torch.tensor([bool(encoding.overflowing) for encoding in encodings], dtype=torch.bool)
         return TextRows(ids, kept, truncated)
+
+    def without(self, characters: str) -> "TextTokenizer":
+        """A tokenizer that reads each of `characters` as a blank, as does what `save` writes of it."""
+        tokenizer = Tokenizer.from_str(self._tokenizer.to_str())
+        blanks = normalizers.Replace(Regex(f"[{re.escape(characters)}]"), " ")
+        own = tokenizer.normalizer
+        tokenizer.normalizer = blanks if own is None else normalizers.Sequence([blanks, own])
+        return TextTokenizer(tokenizer, longest=self.longest)
 
     def save(self, directory: Path) -> None:
         """Write the vocabulary; `load` reads it."""

@@ -92,7 +92,9 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
                     weights[name.removeprefix(_MODEL)] = file.get_tensor(name)
                 else:
                     parameter, key = name.removeprefix(_OPTIMIZER).rsplit("/", 1)
-                    optimizer.state[parameters[parameter]][key] = file.get_tensor(name)
+                    value, trained = file.get_tensor(name), parameters[parameter]
+                    # AdamW counts its steps on the CPU.
+                    optimizer.state[trained][key] = value if key == "step" else value.to(trained.device)
         model.load_state_dict(weights)
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise RunError(f"checkpoint {path} cannot be read ({error}); remove it to start over") from error

@@ -23,12 +23,12 @@ Train = Callable[[Path, Worker], object]
 """Trains what a run directory was claimed for, as one of its workers; a function of a module, since it travels."""
 
 
-def fit(train: Train, run: Path, *, workers: int = 1, cpus_per_worker: int = 1) -> Path:
+def fit(train: Train, run: Path, *, workers: int = 1, cpus_per_worker: int = 1, gpu_per_worker: bool = False) -> Path:
     """Have `workers` processes train in `run`, which the caller has claimed; returns the model directory.
 
-    Ray must be initialised. Raises RunError for data or a configuration that cannot be trained on. On several nodes
-    `run` and the pictures must be on storage that all of them see. Calling this again after a kill goes on from the
-    last checkpoint.
+    With `gpu_per_worker` each has a GPU of its own, which torch in it knows as "cuda", and none otherwise. Ray must be
+    initialised. Raises RunError for data or a configuration that cannot be trained on. On several nodes `run` and the
+    pictures must be on storage that all of them see. Calling this again after a kill goes on from the last checkpoint.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -36,8 +36,10 @@ def fit(train: Train, run: Path, *, workers: int = 1, cpus_per_worker: int = 1) 
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"train": train, "run": str(run.resolve()), "threads": cpus_per_worker},
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}),
+        torch_config=TorchConfig(backend="nccl" if gpu_per_worker else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers, resources_per_worker={"CPU": cpus_per_worker}, use_gpu=gpu_per_worker
+        ),
         run_config=RunConfig(
             name=f"attempt-{os.getpid()}",
             storage_path=str((run / RAY_DIRECTORY).resolve()),

@@ -87,6 +87,7 @@ def train(
         ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each step.")] = 1,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Give each worker a GPU.")] = False,
     epochs: Annotated[int | None, typer.Option(help="Passes over the queries.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries told apart in one step, on each worker.")] = None,
     accumulation: Annotated[int | None, typer.Option(help="Parts that a batch is computed in, to save memory.")] = None,
@@ -108,7 +109,7 @@ def train(
 
     Examples:
 
-    `recollect composed train OACIRR --start Salesforce/blip2-itm-vit-g --workers 4`
+    `recollect composed train OACIRR --start Salesforce/blip2-itm-vit-g --workers 4 --gpu`
 
     `recollect composed train var/data/world --preset world`
     """
@@ -146,7 +147,15 @@ def train(
     with progress() as bar:
         follow, task = _followed(bar, "training")
         artifact = train_and_publish_composed(
-            settings, job, config, place, workers=workers, label=label or None, fresh=fresh, on_step=follow
+            settings,
+            job,
+            config,
+            place,
+            workers=workers,
+            gpu=gpu,
+            label=label or None,
+            fresh=fresh,
+            on_step=follow,
         )
         bar.update(task, completed=1, total=1)
     _report(artifact, label, as_json)

@@ -19,7 +19,7 @@ from retrieval.runs.precision import Precision
 class ComposedTrainConfig:
     """A training run of AdaFocal on queries; the defaults are the published recipe."""
 
-    modulator: ModulatorConfig = field(default_factory=ModulatorConfig)
+    modulator: ModulatorConfig = field(default_factory=lambda: ModulatorConfig(inner=2048))
     """Where β comes from."""
     reference: Reference = Reference.WHOLE
     """What the model is shown of a reference picture."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from retrieval.composed.datasets import load_dataset
 from retrieval.composed.datasets.dataset import ComposedDataset
@@ -51,6 +52,7 @@ def run_job(run: Path, worker: Worker, *, on_step: Callable[[int, int], None] | 
     claim = read_claim(run)
     job, config = TrainJob(**claim["data"]), ComposedTrainConfig.from_json(json.dumps(claim["training"]))
     start = load_stored(job.start)
+    start.model.to("cuda" if torch.cuda.is_available() else "cpu")
     dataset = load_dataset(job.kind, Path(job.directory), job.split)
     features = dataset_features(dataset, start.model, Path(job.features) / job.split, reference=config.reference)
     validate = _validation(job, config, start) if job.validation_split and worker.rank == 0 else None

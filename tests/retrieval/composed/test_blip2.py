@@ -89,6 +89,39 @@ def test_with_beta_zero_a_query_is_that_of_transformers(published, pixels, atten
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_the_norms_of_the_image_encoder_are_the_published_ones(published, tmp_path, pixels):
+    model, directory = published
+    other = Blip2ForImageTextRetrieval.from_pretrained(altered(directory, tmp_path, vision_config__layer_norm_eps=0.1))
+    stored = load_blip2(tmp_path)
+    rows = stored.tokenizer.rows(TEXTS)
+    given = {"pixel_values": pixels, "input_ids": rows.ids, "attention_mask": rows.kept.long()}
+    gallery = stored.model.embed_gallery(stored.model.image_tokens(pixels))
+    torch.testing.assert_close(gallery, other.eval()(**given).image_embeds, atol=1e-5, rtol=0)
+    assert (gallery - model(**given).image_embeds).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_weights_in_several_files_and_halves_are_the_same_model(published, tmp_path, pixels):
+    directory = published[1]
+    copy = Blip2ForImageTextRetrieval.from_pretrained(directory).half()
+    copy.save_pretrained(tmp_path, max_shard_size="100KB")
+    (tmp_path / "tokenizer.json").write_bytes((directory / "tokenizer.json").read_bytes())
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    stored = load_blip2(tmp_path)
+    assert {tensor.dtype for tensor in stored.model.state_dict().values()} == {torch.float32}
+    whole = load_blip2(directory).model
+    torch.testing.assert_close(stored.model.image_tokens(pixels), whole.image_tokens(pixels), atol=0.05, rtol=0.05)
+    assert stored.fingerprint != load_blip2(directory).fingerprint
+
+
+def test_without_its_vocabulary_it_is_refused(published, tmp_path):
+    directory = altered(published[1], tmp_path)
+    (directory / "tokenizer.json").unlink()
+    with pytest.raises(ComposedError, match=r"tokenizer\.json cannot be read"):
+        load_blip2(directory)
+
+
 def test_it_is_a_start_for_adafocal(published, pixels):
     stored = load_blip2(published[1])
     config = ComposedTrainConfig(modulator=ModulatorConfig(modulation=Modulation.VECTOR, heads=4))
@@ -128,6 +161,7 @@ def altered(directory, tmp_path, **changes):
         pytest.param({"model_type": "clip"}, "'clip'", id="another architecture"),
         pytest.param({"qformer_config__use_qformer_text_input": False}, "captioning model", id="no texts"),
         pytest.param({"vision_config__hidden_act": "relu"}, "hidden_act 'relu'", id="another activation"),
+        pytest.param({"qformer_config__layer_norm_eps": 1e-5}, "layer_norm_eps 1e-05", id="another norm"),
         pytest.param({"vision_config__num_hidden_layers": 4}, "missing", id="weights of fewer layers"),
         pytest.param({"image_text_hidden_size": 16}, "do not fit", id="weights of another size"),
     ],

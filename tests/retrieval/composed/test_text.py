@@ -40,6 +40,11 @@ def test_a_vocabulary_survives_its_file(tokenizer, tmp_path):
     assert again.rows(texts).ids.tolist() == tokenizer.rows(texts).ids.tolist()
 
 
+def test_characters_are_left_out_where_they_were_in_training(tokenizer):
+    read = tokenizer.without(".]^-").rows(["on a beach.by day-with]a ^ red mug"]).ids.tolist()
+    assert read == tokenizer.rows(["on a beach by day with a red mug"]).ids.tolist()
+
+
 def test_a_damaged_vocabulary_is_named(tmp_path):
     (tmp_path / TOKENIZER_FILE).write_text("{")
     with pytest.raises(ComposedError, match=TOKENIZER_FILE):
