@@ -120,7 +120,7 @@ def table_of(results: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def markdown(runs: pl.DataFrame, columns: Sequence[str]) -> str:
-    """Mean ± standard deviation over seeds of each variant, in the order of the runs; recalls in percent, β as it is."""
+    """Mean ± standard deviation over seeds of each variant, in the order of the runs; recalls in percent."""
     present = [column for column in columns if column in runs.columns]
     lines = [f"| variant | seeds | {' | '.join(present)} |", f"|---|---|{'---|' * len(present)}"]
     for (variant,), own in runs.group_by(["variant"], maintain_order=True):
