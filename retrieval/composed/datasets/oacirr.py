@@ -4,6 +4,9 @@
                                                  reference_bounding_box}], our own files also with `kind`
 <root>[/<domain>]/split.<split>.json           {picture name: path}; the path's folder is the instance
 <root>[/<domain>]/bounding_box.<split>.json    {picture name: [x1, y1, x2, y2]}
+
+As released, the three are in folders of their own, one further down: <domain>/<name>/quadruple_captions, image_splits
+and image_bounding_box. Paths of pictures start from <domain> all the same.
 """
 
 from pathlib import Path
@@ -13,6 +16,8 @@ from retrieval.composed.datasets.files import existing, read_mapping, read_rows
 from retrieval.composed.geometry import Box
 from retrieval.errors import DatasetError
 
+_FOLDERS = {"caption_full": "quadruple_captions", "split": "image_splits", "bounding_box": "image_bounding_box"}
+"""File → the folder that it was released in."""
 _KEYS = ("reference", "target", "modification_text_mllm", "reference_bounding_box")
 
 
@@ -22,10 +27,10 @@ def read_oacirr(directory: Path, split: str) -> ComposedDataset:
     Names of pictures and instances of several domains begin with the domain's: equal folder names do not become one
     instance. Each domain's queries are asked of that domain's pictures.
     """
-    if any(directory.glob("caption_full.*.json")):
+    if _annotations(directory) is not None:
         domains = {"": directory}
     else:
-        domains = {path.name: path for path in sorted(directory.iterdir()) if any(path.glob("caption_full.*.json"))}
+        domains = {path.name: path for path in sorted(directory.iterdir()) if _annotations(path) is not None}
     if not domains:
         raise DatasetError(
             f"{directory} holds no caption_full.*.json, nor does a folder in it; name the folder that OACIRR was "
@@ -43,11 +48,25 @@ def read_oacirr(directory: Path, split: str) -> ComposedDataset:
     )
 
 
+def _annotations(directory: Path) -> Path | None:
+    """Where a domain's files, or the folders of them, are; None where `directory` is no domain."""
+    if any(directory.glob("caption_full.*.json")):
+        return directory
+    released = sorted(directory.glob(f"*/{_FOLDERS['caption_full']}"))
+    return released[0].parent if released else None
+
+
+def _file(directory: Path, kind: str, split: str) -> Path:
+    annotations = _annotations(directory) or directory
+    flat = annotations / f"{kind}.{split}.json"
+    return flat if annotations == directory else annotations / _FOLDERS[kind] / flat.name
+
+
 def _read_domain(directory: Path, split: str, domain: str) -> ComposedDataset:
     prefix = f"{domain}/" if domain else ""
-    captions = existing(directory / f"caption_full.{split}.json", "the queries")
-    paths = read_mapping(existing(directory / f"split.{split}.json", "the pictures"))
-    named = existing(directory / f"bounding_box.{split}.json", "the boxes")
+    captions = existing(_file(directory, "caption_full", split), "the queries")
+    paths = read_mapping(existing(_file(directory, "split", split), "the pictures"))
+    named = existing(_file(directory, "bounding_box", split), "the boxes")
     problems: list[str] = []
     boxes: dict[str, Box] = {}
     for name, sides in read_mapping(named).items():

@@ -41,7 +41,9 @@ class ComposedTrainConfig:
     """AdamW's, on everything but biases, norms and the temperature."""
     betas: tuple[float, float] = (0.9, 0.98)
     """AdamW's."""
-    warmup_share: float = 0.3
+    epsilon: float = 1e-7
+    """AdamW's."""
+    warmup_share: float = 0.03
     """Share of the steps over which the step size rises; it then falls along a cosine (one cycle)."""
     precision: Precision = Precision.AUTO
     """Numbers that the Q-Former is trained in; the weights themselves are fp32."""
@@ -158,6 +160,7 @@ def world() -> ComposedTrainConfig:
         hard_share=0.5,
         learning_rate=1e-3,
         modulator_learning_rate=1e-3,
+        epsilon=1e-8,
         warmup_share=0.1,
     )
 

@@ -21,7 +21,7 @@ from retrieval.composed.training.examples import Examples, examples
 from retrieval.composed.training.loop import train
 from retrieval.errors import ComposedError
 from retrieval.runs.directory import read_claim
-from retrieval.runs.workers import Worker
+from retrieval.runs.workers import Worker, wait_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +54,11 @@ def run_job(run: Path, worker: Worker, *, on_step: Callable[[int, int], None] | 
     start = load_stored(job.start)
     start.model.to("cuda" if torch.cuda.is_available() else "cpu")
     dataset = load_dataset(job.kind, Path(job.directory), job.split)
+    if worker.rank != 0:
+        wait_for(worker)  # for the first worker's features
     features = dataset_features(dataset, start.model, Path(job.features) / job.split, reference=config.reference)
+    if worker.rank == 0:
+        wait_for(worker)
     validate = _validation(job, config, start) if job.validation_split and worker.rank == 0 else None
     facts = {"dataset": dataset.name, "split": dataset.split, "queries": len(dataset.queries)}
     train(

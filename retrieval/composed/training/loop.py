@@ -198,7 +198,7 @@ def _optimizer(model: AdaFocal, config: ComposedTrainConfig) -> torch.optim.Adam
             for each, decay in ((matrices, config.weight_decay), (others, 0.0))
             if each
         ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon)
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, config: ComposedTrainConfig, step: int, steps: int) -> None:

@@ -93,6 +93,13 @@ def test_training_publishes_a_model_that_later_commands_find(run, drawn, start):
     assert again["model"] == trained["model"], "a finished run is found again"
 
 
+def test_two_workers_share_each_step(run, drawn, start):
+    words = ("composed", "train", drawn, "--preset", "world", "--workers", "2", "--seed", "3", "--label", "", "--json")
+    (trained,) = lines(run(*words))
+    assert trained["label"] is None
+    assert {"r@1", "r_id@1"} <= trained["validation"].keys()
+
+
 def test_an_experiment_writes_table_runs_and_plot(run, drawn, start, var):
     folder = var / "report"
     result = run(

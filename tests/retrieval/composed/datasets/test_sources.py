@@ -171,3 +171,28 @@ def test_an_unknown_format_lists_the_known(tmp_path):
     with pytest.raises(DatasetError, match="oacirr, cirr, fashioniq, circo, folders"):
         load_dataset("imagenet", tmp_path, "val")
     assert set(KINDS) == {"oacirr", "cirr", "fashioniq", "circo", "folders"}
+
+
+def released(directory, name):
+    """A domain as OACIRR was released: annotations in folders of their own, pictures beside them."""
+    oacirr(directory)
+    for kind, folder in (
+        ("caption_full", "quadruple_captions"),
+        ("split", "image_splits"),
+        ("bounding_box", "image_bounding_box"),
+    ):
+        moved = directory / name / folder / f"{kind}.val.json"
+        moved.parent.mkdir(parents=True)
+        (directory / f"{kind}.val.json").rename(moved)
+
+
+def test_oacirr_is_read_as_it_was_released(tmp_path):
+    for domain in ("OACIRR-Car", "OACIRR-Fashion"):
+        released(tmp_path / domain, domain.lower())
+    data = load_dataset("oacirr", tmp_path, "val")
+    assert data.images["OACIRR-Car/n1"] == tmp_path / "OACIRR-Car" / "img" / "0001" / "a.jpg"
+    assert [query.category for query in data.queries] == ["OACIRR-Car", "OACIRR-Fashion"]
+    one = load_dataset("oacirr", tmp_path / "OACIRR-Car", "val")
+    assert set(one.images) == {"n1", "n2"}
+    assert one.images["n2"] == tmp_path / "OACIRR-Car" / "img" / "0001" / "b.jpg"
+    assert one.boxes["n1"] == Box(1, 2, 8, 9)

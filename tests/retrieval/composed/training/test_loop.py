@@ -190,7 +190,8 @@ def test_variants_are_those_of_the_paper():
 def test_the_published_recipe():
     config = preset("published")
     assert (config.epochs, config.batch_size, config.learning_rate) == (50, 256, 1e-5)
-    assert (config.betas, config.weight_decay, config.hard_share) == ((0.9, 0.98), 0.05, 0.0)
+    assert (config.betas, config.epsilon, config.weight_decay) == ((0.9, 0.98), 1e-7, 0.05)
+    assert (config.warmup_share, config.hard_share) == (0.03, 0.0)
     assert (config.modulator.probes, config.modulator.layers, config.modulator.heads) == (8, 2, 8)
 
 

@@ -53,6 +53,17 @@ def test_parts_replay_their_dropout(make_model, training):
         assert torch.equal(first[1][name], second[1][name]), name
 
 
+def test_half_precision_gives_nearly_the_same_gradients(make_model, training):
+    model = make_model("vector")
+    _, exact = gradients(model, training, np.arange(8), 1)
+    model.zero_grad()
+    loss = backward(model, training, np.arange(8), parts=2, bf16=True)
+    assert torch.isfinite(loss)
+    for name in ("query_tokens", "modulator.probes", "text_projection.weight"):
+        found = dict(model.named_parameters())[name].grad
+        assert F.cosine_similarity(found.flatten(), exact[name].flatten(), dim=0) > 0.9, name
+
+
 def test_random_batches_hold_each_query_at_most_once():
     batches = random_batches(10, 3, np.random.default_rng(0))
     assert [len(batch) for batch in batches] == [3, 3, 3]
