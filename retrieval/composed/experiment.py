@@ -20,6 +20,7 @@ from retrieval.composed.references import Reference, dataset_features
 from retrieval.composed.training.config import ComposedTrainConfig
 from retrieval.composed.training.job import TrainJob, identity, measured, run_job
 from retrieval.errors import ComposedError
+from retrieval.files import write_whole
 from retrieval.runs.directory import MODEL_DIRECTORY, claim
 from retrieval.runs.workers import ALONE
 
@@ -98,9 +99,7 @@ def evaluate_run(job: TrainJob, run: Path, reference: Reference, split: str) -> 
         "beta": evaluation.beta.mean(axis=1).round(4).tolist(),
         "kinds": [query.kind for query in dataset.queries],
     }
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(result))
-    partial.replace(path)
+    write_whole(path, json.dumps(result))
     return result
 
 

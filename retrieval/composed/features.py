@@ -19,6 +19,7 @@ from retrieval.composed.encoder import Tokens
 from retrieval.composed.geometry import Floats
 from retrieval.composed.model import AdaFocal
 from retrieval.errors import ComposedError
+from retrieval.files import write_whole
 
 TOKENS_FILE, INDEX_FILE, DONE_FILE = "tokens.npy", "features.json", "done"
 _STEP = 64
@@ -85,8 +86,8 @@ def freeze_features(
         (directory / INDEX_FILE).unlink(missing_ok=True)
         shape = (len(names), model.config.geometry.tokens, model.config.vision.hidden_size)
         open_memmap(directory / TOKENS_FILE, mode="w+", dtype=np.float16, shape=shape).flush()
-        _replace(directory / DONE_FILE, "0")
-        _replace(directory / INDEX_FILE, json.dumps(asdict(wanted)))
+        write_whole(directory / DONE_FILE, "0")
+        write_whole(directory / INDEX_FILE, json.dumps(asdict(wanted)))
     if _done(directory) < len(names):
         _fill(directory, wanted.names, pixels, model, progress)
     return FrozenFeatures.open(directory)
@@ -119,7 +120,7 @@ def _fill(
         made = model.image_tokens(batch.contiguous(memory_format=torch.channels_last))
         tokens[begin : begin + len(batch)] = made.half().cpu().numpy()
         tokens.flush()
-        _replace(directory / DONE_FILE, str(begin + len(batch)))
+        write_whole(directory / DONE_FILE, str(begin + len(batch)))
         if progress is not None:
             progress(begin + len(batch), len(names))
     model.train(was_training)
@@ -137,9 +138,3 @@ def _done(directory: Path) -> int:
         return int((directory / DONE_FILE).read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)

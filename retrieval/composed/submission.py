@@ -8,6 +8,7 @@ from typing import Any
 from retrieval.composed.datasets.dataset import ComposedDataset
 from retrieval.composed.evaluation import Evaluation
 from retrieval.errors import ComposedError
+from retrieval.files import write_whole
 
 _CIRR_VERSION = "rc2"
 _CIRR_SUBSET = 3
@@ -54,8 +55,5 @@ def _require(dataset: ComposedDataset, name: str) -> None:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content))
-    partial.replace(path)
+    write_whole(path, json.dumps(content))
     return path

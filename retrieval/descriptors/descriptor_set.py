@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.descriptors.composition import compose
-from retrieval.descriptors.files import write_whole
 from retrieval.descriptors.problems import Problem, find_problems
 from retrieval.descriptors.wording import check_text, distinct, spacing_aside, spelling_aside
 from retrieval.errors import DescriptorError
+from retrieval.files import write_whole
 
 FORMAT = "recollect-descriptors/1"
 

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from retrieval.errors import RunError
+from retrieval.files import write_whole
 
 CONFIG_FILE, LOG_FILE, MODEL_DIRECTORY = "config.json", "log.jsonl", "model"
 _CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -34,8 +35,8 @@ def claim(run: Path, identity: Mapping[str, Any], *, files: Mapping[str, str] | 
     mine = json.loads(json.dumps(identity))
     if not path.exists():
         for name, content in (files or {}).items():
-            replace(run / name, content)
-        replace(path, json.dumps(mine, indent=2) + "\n")
+            write_whole(run / name, content)
+        write_whole(path, json.dumps(mine, indent=2) + "\n")
         return
     theirs = read_claim(run)
     if mine != theirs:
@@ -124,11 +125,4 @@ def trim_log(run: Path, step: int) -> None:
                 kept.append(f"{line}\n")
         except (ValueError, KeyError):
             continue
-    replace(path, "".join(kept))
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
+    write_whole(path, "".join(kept))

@@ -272,8 +272,8 @@ def _show_evaluation(found: "Evaluation") -> None:
 
 def _save(directory: Path, found: "Evaluation", result: dict[str, Any]) -> None:
     from retrieval.descriptors.confusion import draw_confusion
-    from retrieval.descriptors.files import write_whole
     from retrieval.descriptors.report import markdown
+    from retrieval.files import write_whole
 
     text = markdown(found, encoder=result["encoder"], source=result["source"])
     write_whole(directory / "report.md", text)

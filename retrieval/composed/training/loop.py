@@ -28,6 +28,7 @@ from retrieval.runs.directory import (
     save_checkpoint,
     trim_log,
 )
+from retrieval.runs.optimizer import groups
 from retrieval.runs.precision import computes_bf16
 from retrieval.runs.schedule import learning_rate
 from retrieval.runs.workers import ALONE, Worker, average, wait_for
@@ -184,21 +185,15 @@ def _step(
 
 
 def _optimizer(model: AdaFocal, config: ComposedTrainConfig) -> torch.optim.AdamW:
-    groups = []
+    parts = []
     for fresh, rate in ((False, config.learning_rate), (True, config.modulator_learning_rate)):
-        parameters = [
+        own = [
             parameter
             for name, parameter in model.named_parameters()
             if parameter.requires_grad and name.startswith("modulator.") == fresh
         ]
-        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-        others = [parameter for parameter in parameters if parameter.ndim <= 1]
-        groups += [
-            {"params": each, "weight_decay": decay, "highest": rate}
-            for each, decay in ((matrices, config.weight_decay), (others, 0.0))
-            if each
-        ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.epsilon)
+        parts += groups(own, config.weight_decay, highest=rate)
+    return torch.optim.AdamW(parts, lr=config.learning_rate, betas=config.betas, eps=config.epsilon)
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, config: ComposedTrainConfig, step: int, steps: int) -> None:

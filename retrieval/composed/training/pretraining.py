@@ -34,6 +34,7 @@ from retrieval.runs.directory import (
     save_checkpoint,
     trim_log,
 )
+from retrieval.runs.optimizer import groups
 from retrieval.runs.schedule import learning_rate
 
 LOG_EVERY = 10
@@ -155,7 +156,7 @@ def _run_steps(model: AdaFocal, task: _Task, run: Path, on_step: Callable[[int, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         whole = Pretraining(model, int(task.instances.max()) + 1)
-    optimizer = _optimizer(whole, config)
+    optimizer = torch.optim.AdamW(groups(whole.parameters(), config.weight_decay), lr=config.learning_rate)
     step = load_checkpoint(run, whole, optimizer)
     trim_log(run, step)
     frozen: FrozenFeatures | None = None
@@ -245,10 +246,3 @@ def _batch(instances: Positions, bank: Tensor, config: PretrainConfig, generator
     chosen = [*leaders.tolist(), *rest[: wanted - len(leaders)]]
     own = [generator.permutation(np.flatnonzero(instances == each)) for each in chosen]
     return np.concatenate([np.resize(each, config.pictures_an_instance) for each in own])
-
-
-def _optimizer(module: nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
-    matrices = [parameter for parameter in module.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)

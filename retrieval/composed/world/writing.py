@@ -20,6 +20,7 @@ from retrieval.composed.world.places import WORDS
 from retrieval.composed.world.queries import Plan, plan
 from retrieval.composed.world.scenes import TIME_WORDS, Scene, Sides, render
 from retrieval.errors import DatasetError
+from retrieval.files import write_whole
 
 CONFIG_FILE, CAPTIONS_FILE = "world.json", "captions.csv"
 _QUALITY = 92
@@ -71,7 +72,7 @@ def _claim(directory: Path, config: WorldConfig) -> None:
     elif any(directory.iterdir()):
         raise DatasetError(f"{directory} must be a new or empty folder, but something is there; choose another")
     else:
-        _replace(path, json.dumps(asdict(config), indent=2) + "\n")
+        write_whole(path, json.dumps(asdict(config), indent=2) + "\n")
 
 
 _Task = tuple[Path, WorldConfig, str, int, int]
@@ -149,7 +150,7 @@ def _write_split(directory: Path, split: str, whole: Plan, boxes: list[list[Side
         for name, scene, sides in zip(names, whole.pictures, boxes, strict=True)
     }
     for file, content in (("scenes", scenes), ("bounding_box", own), ("split", paths), ("caption_full", queries)):
-        _replace(directory / f"{file}.{split}.json", json.dumps(content))
+        write_whole(directory / f"{file}.{split}.json", json.dumps(content))
 
 
 def _write_captions(path: Path, whole: Plan) -> None:
@@ -160,10 +161,4 @@ def _write_captions(path: Path, whole: Plan) -> None:
         where = f"{WORDS[scene.kind]} {TIME_WORDS[scene.time]}"
         for name in scene.objects:
             rows.writerow([picture_path("train", number, scene), f"{whole.instances[name].described}, {where}"])
-    _replace(path, text.getvalue())
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text.getvalue())

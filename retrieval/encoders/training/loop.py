@@ -30,6 +30,7 @@ from retrieval.runs.directory import (
     save_checkpoint,
     trim_log,
 )
+from retrieval.runs.optimizer import groups
 from retrieval.runs.precision import computes_bf16
 from retrieval.runs.schedule import learning_rate
 from retrieval.runs.workers import ALONE, Worker, average, wait_for
@@ -112,7 +113,7 @@ def _run_steps(
     vocabulary = Vocabulary.of(data.captions)
     task = _task(data, config, run, vocabulary)
     model = new_model(config, vocabulary)
-    optimizer = _optimizer(model, config)
+    optimizer = torch.optim.AdamW(groups(model.parameters(), config.weight_decay), lr=config.learning_rate)
     step = load_checkpoint(run, model, optimizer)
     if worker.rank == 0:
         trim_log(run, step)
@@ -252,13 +253,6 @@ def _validate(model: DualEncoder, task: _Task) -> dict[str, float]:
 def _normalised(pictures: Tensor) -> Tensor:
     mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
     return ((pictures - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def _optimizer(model: nn.Module, config: EncoderTrainConfig) -> torch.optim.AdamW:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    plain = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
 
 
 def _stop_at_nonfinite(loss: Tensor, step: int, config: EncoderTrainConfig) -> None:
