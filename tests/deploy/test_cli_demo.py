@@ -38,6 +38,9 @@ def test_demo_shows_a_user_ten_candidates_and_the_reasons(tmp_path: Path) -> Non
     assert drawn is not None
     assert best is not None
     assert drawn[1].endswith(best[1]), "the item's name ends in what it is, and the service knew no name"
+    found = re.search(r"│ 1 │ 0\.\d{3} │ (\S+) +│ yes +│ ◀ target │", first.stdout)
+    assert found is not None, "the object of the box, in the picture that was asked for, comes first"
+    assert (tmp_path / "demo" / "composed-search.png").read_bytes().startswith(b"\x89PNG")
     auc = re.search(r"AUC (0\.\d+) on", first.stderr)
     assert auc is not None
     assert float(auc[1]) > 0.9
