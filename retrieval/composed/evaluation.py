@@ -72,7 +72,7 @@ def evaluate(
     beta: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Embed the gallery once, then every query; rankings are exact.
+    """Embed the gallery once, then every query; each picture is compared, its vectors kept in half precision.
 
     `gallery_tokens` takes names of pictures, `reference_tokens` and `masks` places of queries, so that what is shown of
     a reference may differ from its picture in the gallery. ComposedError where there is no query.
@@ -188,7 +188,7 @@ def _metrics(
         return {f"r@{k}": by.recall_at(ranked, targets, k) for k in by.FASHIONIQ_RECALLS}
     figures = {f"r@{k}": by.recall_at(ranked, targets, k) for k in by.OACIRR_RECALLS}
     if dataset.instances:
-        wanted = [dataset.instances[target] for target in targets]
+        wanted = [dataset.instances.get(target, target) for target in targets]
         for k in by.OACIRR_INSTANCE_RECALLS:
             figures[f"r_id@{k}"] = by.instance_recall_at(ranked, wanted, dataset.instances, k)
     if all(query.subset for query in queries):

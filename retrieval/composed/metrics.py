@@ -25,9 +25,12 @@ def recall_at(rankings: Sequence[Ranking], targets: Sequence[str], k: int) -> fl
 def instance_recall_at(
     rankings: Sequence[Ranking], wanted: Sequence[str], instances: Mapping[str, str], k: int
 ) -> float:
-    """R_ID@k: share of the queries for which any of the first k pictures shows the wanted instance."""
+    """R_ID@k: share of the queries for which any of the first k pictures shows the wanted instance.
+
+    A picture that is not in `instances` shows one of its own, which has the picture's name.
+    """
     return _share(
-        any(instances.get(name) == instance for name in ranking[:k])
+        any(instances.get(name, name) == instance for name in ranking[:k])
         for ranking, instance in zip(rankings, wanted, strict=True)
     )
 

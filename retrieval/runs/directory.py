@@ -87,7 +87,7 @@ def load_checkpoint(run: Path, model: nn.Module, optimizer: torch.optim.Optimize
     weights = {}
     try:
         with safe_open(path, framework="pt") as file:
-            step = int(file.metadata()["step"])
+            step = int((file.metadata() or {})["step"])
             for name in file.keys():  # noqa: SIM118 - it is not a mapping
                 if name.startswith(_MODEL):
                     weights[name.removeprefix(_MODEL)] = file.get_tensor(name)

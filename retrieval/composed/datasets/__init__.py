@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retrieval.composed.datasets.circo import read_circo
 from retrieval.composed.datasets.cirr import read_cirr
-from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery
+from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, require_pictures
 from retrieval.composed.datasets.fashioniq import read_fashioniq
 from retrieval.composed.datasets.folders import read_folders
 from retrieval.composed.datasets.oacirr import read_oacirr
@@ -29,4 +29,6 @@ def load_dataset(kind: str, directory: Path, split: str) -> ComposedDataset:
         raise DatasetError(f"no data set format {kind!r}; there are {', '.join(KINDS)}")
     if not directory.is_dir():
         raise DatasetError(f"{directory} is no directory; name the folder that the data set was unpacked into")
-    return KINDS[kind](directory, split)
+    dataset = KINDS[kind](directory, split)
+    require_pictures(dataset)
+    return dataset

@@ -27,7 +27,7 @@ def read_circo(directory: Path, split: str) -> ComposedDataset:
     problems, queries = [], []
     for number, row in enumerate(read_rows(annotations, ("id", "reference_img_id", "relative_caption"))):
         target = row.get("target_img_id")
-        accepted = frozenset(str(each) for each in row.get("gt_img_ids", []))
+        accepted = frozenset(str(each) for each in row.get("gt_img_ids") or ())
         names = [str(row["reference_img_id"]), *([] if target is None else [str(target)]), *accepted]
         unknown = [name for name in names if name not in images]
         if unknown:

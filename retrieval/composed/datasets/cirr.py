@@ -2,24 +2,32 @@
 
 captions/cap.rc2.<split>.json        [{pairid, reference, target_hard, caption, img_set: {members}}]
 image_splits/split.rc2.<split>.json  {picture name: path}
+img_raw/<path>                       the pictures; without img_raw, paths start from the data set's own folder
 """
 
 from pathlib import Path
 
 from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, refuse
-from retrieval.composed.datasets.files import existing, read_mapping, read_rows
+from retrieval.composed.datasets.files import existing, read_paths, read_rows
+
+_PICTURES = "img_raw"
 
 
 def read_cirr(directory: Path, split: str) -> ComposedDataset:
     """A split; the targets of `test1` are known to the evaluation server alone."""
     captions = existing(directory / "captions" / f"cap.rc2.{split}.json", "the queries")
     listed = existing(directory / "image_splits" / f"split.rc2.{split}.json", "the pictures")
-    images = {name: directory / path for name, path in read_mapping(listed).items()}
+    pictures = directory / _PICTURES if (directory / _PICTURES).is_dir() else directory
+    images = {name: pictures / path for name, path in read_paths(listed).items()}
     problems, queries = [], []
     for number, row in enumerate(read_rows(captions, ("pairid", "reference", "caption", "img_set"))):
         target = row.get("target_hard")
-        members = row["img_set"].get("members", []) if isinstance(row["img_set"], dict) else []
-        unknown = [name for name in (row["reference"], target, *members) if name is not None and name not in images]
+        members = row["img_set"].get("members") if isinstance(row["img_set"], dict) else None
+        if not isinstance(members, list):
+            problems.append(f"row {number}: img_set must have a list of members, got {row['img_set']!r}")
+            continue
+        named = [row["reference"], *([] if target is None else [target]), *members]
+        unknown = [name for name in named if not isinstance(name, str) or name not in images]
         if unknown:
             problems.append(f"row {number}: {unknown[0]!r} is not in {listed.name}")
             continue

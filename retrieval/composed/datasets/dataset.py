@@ -52,10 +52,23 @@ class ComposedDataset:
     """Category → names of the pictures its queries are asked of; all pictures where it is missing."""
     remove_reference: bool = True
     """Whether the protocol takes the reference out of a ranking."""
+    left_out: int = 0
+    """Queries that could not be asked because a picture of theirs is nowhere to be had (FashionIQ)."""
 
     def gallery_of(self, category: str) -> tuple[str, ...]:
         """Names of the pictures that queries of `category` are asked of."""
         return self.galleries[category] if category in self.galleries else tuple(self.images)
+
+
+def require_pictures(dataset: ComposedDataset) -> None:
+    """DatasetError with the first listed pictures that are not there: the image encoder would meet them hours on."""
+    missing = [f"{name} ({path})" for name, path in dataset.images.items() if not path.is_file()]
+    if missing:
+        more = f", and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise DatasetError(
+            f"{len(missing)} of the {len(dataset.images)} pictures that split {dataset.split!r} lists are not there: "
+            f"{', '.join(missing[:_SHOWN])}{more}; unpack the pictures to where the data set expects them"
+        )
 
 
 def refuse(source: Path, problems: Iterable[str]) -> None:

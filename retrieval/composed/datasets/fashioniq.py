@@ -19,11 +19,13 @@ def read_fashioniq(directory: Path, split: str) -> ComposedDataset:
     """All three categories of a split; each is asked of its own pictures, the reference among them.
 
     The two captions of a query become one text, joined by "and". Pictures that are listed and not there, as in every
-    copy of the data set, are left out with the queries that need them, unless that is all of them.
+    copy of the data set, are left out with the queries that need them, unless that is all of them; `left_out` counts
+    those queries.
     """
     images: dict[str, Path] = {}
     galleries: dict[str, tuple[str, ...]] = {}
     queries: list[ComposedQuery] = []
+    left_out = 0
     for category in CATEGORIES:
         listed = existing(directory / "image_splits" / f"split.{category}.{split}.json", "the pictures")
         files = {name: path for name in _names(listed) if (path := _file(directory, name)) is not None}
@@ -40,6 +42,7 @@ def read_fashioniq(directory: Path, split: str) -> ComposedDataset:
                 continue
             needed = [name for name in (row["candidate"], row.get("target")) if name is not None]
             if any(name not in images and _file(directory, name) is None for name in needed):
+                left_out += 1
                 continue
             images |= {name: path for name in needed if (path := _file(directory, name)) is not None}
             queries.append(
@@ -59,6 +62,7 @@ def read_fashioniq(directory: Path, split: str) -> ComposedDataset:
         queries=tuple(queries),
         galleries=galleries,
         remove_reference=False,
+        left_out=left_out,
     )
 
 

@@ -17,6 +17,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_paths(path: Path) -> dict[str, str]:
+    """The JSON object in `path`, each of whose values is a path."""
+    content = read_mapping(path)
+    for name, value in content.items():
+        if not isinstance(value, str):
+            raise DatasetError(f"{path}: picture {name!r} must have a path, got {value!r}; unpack the data set again")
+    return content
+
+
 def read_rows(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
     """The list of JSON objects in `path`, each with `keys`."""
     content = _read(path)

@@ -2,9 +2,11 @@
 
     <root>/<split>/<instance>/<picture>
     <root>/boxes.<split>.csv       image, x1, y1, x2, y2
-    <root>/queries.<split>.csv     reference, target, text; also x1, y1, x2, y2 for another box than the picture's
+    <root>/queries.<split>.csv     reference, target, text; also x1, y1, x2, y2 for another box than the picture's,
+                                   category, which figures are averaged over, and kind, which they are told by
 
-`image`, `reference` and `target` are paths relative to <root>/<split>; `target` may be empty where it is not known.
+`image`, `reference` and `target` are paths relative to <root>/<split>; `target` may be empty where it is not known. A
+picture that lies in no folder is an instance by itself.
 """
 
 from pathlib import Path
@@ -27,7 +29,7 @@ def read_folders(directory: Path, split: str) -> ComposedDataset:
         raise DatasetError(f"{root} holds no picture ({', '.join(_SUFFIXES)}); put a folder for each instance there")
     boxes = _boxes(directory / f"boxes.{split}.csv", images)
     return ComposedDataset(
-        name=directory.resolve().name,
+        name="folders",
         split=split,
         images=images,
         queries=tuple(_queries(directory / f"queries.{split}.csv", images, boxes)),
@@ -43,6 +45,9 @@ def _boxes(table: Path, images: dict[str, Path]) -> dict[str, Box]:
     for number, row in enumerate(read_table(table, ("image", *_SIDES)), start=2):
         if row["image"] not in images:
             problems.append(f"line {number}: no picture {row['image']!r} in the split's folder")
+            continue
+        if row["image"] in boxes:
+            problems.append(f"line {number}: a second box of {row['image']!r}")
             continue
         try:
             boxes[row["image"]] = read_box([row[side] for side in _SIDES])

@@ -12,7 +12,7 @@ and image_bounding_box. Paths of pictures start from <domain> all the same.
 from pathlib import Path
 
 from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, read_box, refuse
-from retrieval.composed.datasets.files import existing, read_mapping, read_rows
+from retrieval.composed.datasets.files import existing, read_mapping, read_paths, read_rows
 from retrieval.composed.geometry import Box
 from retrieval.errors import DatasetError
 
@@ -65,7 +65,7 @@ def _file(directory: Path, kind: str, split: str) -> Path:
 def _read_domain(directory: Path, split: str, domain: str) -> ComposedDataset:
     prefix = f"{domain}/" if domain else ""
     captions = existing(_file(directory, "caption_full", split), "the queries")
-    paths = read_mapping(existing(_file(directory, "split", split), "the pictures"))
+    paths = read_paths(existing(_file(directory, "split", split), "the pictures"))
     named = existing(_file(directory, "bounding_box", split), "the boxes")
     problems: list[str] = []
     boxes: dict[str, Box] = {}
@@ -77,7 +77,8 @@ def _read_domain(directory: Path, split: str, domain: str) -> ComposedDataset:
     refuse(named, problems)
     queries = []
     for number, row in enumerate(read_rows(captions, _KEYS)):
-        unknown = [row[key] for key in ("reference", "target") if row[key] not in paths]
+        named_pictures = (row["reference"], row["target"])
+        unknown = [name for name in named_pictures if not isinstance(name, str) or name not in paths]
         if unknown:
             problems.append(f"row {number}: {unknown[0]!r} is not in split.{split}.json")
             continue

@@ -14,7 +14,6 @@ import json
 import os
 import platform
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,8 +24,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from retrieval.index.gallery import Gallery
 from retrieval.index.search import Floats, use_threads
@@ -189,23 +186,24 @@ def main(arguments: list[str] | None = None) -> None:
                 if chosen.json:
                     print(json.dumps(asdict(row)), flush=True)
     if not chosen.json:
-        Console(width=160, file=sys.stdout).print(_table(rows, chosen.threads))
+        print(_table(rows, chosen.threads))
 
 
-def _table(rows: list[Row], threads: int) -> Table:
+def _table(rows: list[Row], threads: int) -> str:
+    """Markdown, under a line that says where it was measured."""
     import faiss
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    caption = (
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {threads} threads, Python {platform.python_version()}, "
-        f"FAISS {faiss.__version__}, torch {torch.__version__}; most memory of the process {peak:,.0f} MB"
-    )
-    table = Table(title=f"Galleries of pictures of {_VECTORS} vectors of {_DIMENSION}", caption=caption)
-    for name in Row.__dataclass_fields__:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(_shown(value) for value in asdict(row).values()))
-    return table
+    names = list(Row.__dataclass_fields__)
+    lines = [
+        f"Galleries of pictures of {_VECTORS} vectors of {_DIMENSION}, {datetime.now(UTC):%Y-%m-%d}, "
+        f"{platform.machine()}, {threads} threads, Python {platform.python_version()}, FAISS {faiss.__version__}, "
+        f"torch {torch.__version__}; most memory of the process {peak:,.0f} MB\n",
+        f"| {' | '.join(names)} |",
+        f"|{'---|' * len(names)}",
+        *(f"| {' | '.join(_shown(value) for value in asdict(row).values())} |" for row in rows),
+    ]
+    return "\n".join(lines)
 
 
 def _shown(value: Any) -> str:

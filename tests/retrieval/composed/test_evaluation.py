@@ -1,14 +1,11 @@
 """Evaluation by each protocol, on a gallery of one-hot vectors, whose rankings are plain to see."""
 
-import json
-
 import numpy as np
 import pytest
 
 from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery
 from retrieval.composed.encoder import QueryEmbeddings
 from retrieval.composed.evaluation import evaluate
-from retrieval.composed.submission import write_circo, write_cirr
 from retrieval.errors import ComposedError
 
 
@@ -108,6 +105,13 @@ def test_instances_of_equal_folder_names_in_two_domains_are_two():
     assert found.metrics["r_id@1"] == 0.0
 
 
+def test_a_target_in_no_folder_is_an_instance_by_itself():
+    query = ComposedQuery(query_id="1", reference="a", target="c", text=BY_PLACE)
+    found = asked(dataset("folders", [query], instances={"b": "cup"}))
+    assert found.rankings[0][:2] == ("b", "c")
+    assert (found.metrics["r_id@1"], found.metrics["r_id@3"]) == (0.0, 1.0)
+
+
 def test_equal_similarities_keep_the_gallerys_order():
     query = ComposedQuery(query_id="1", reference="h", target="a", text="1 1 1 1 1 1 1 1")
     assert asked(dataset("cirr", [query])).rankings[0] == tuple("abcdefg")
@@ -151,26 +155,3 @@ def test_a_given_beta_and_cut_texts_are_told():
 def test_no_queries_are_refused():
     with pytest.raises(ComposedError, match="no queries"):
         asked(dataset("cirr", []))
-
-
-def test_cirr_submission(tmp_path):
-    files = write_cirr(cirr(), asked(cirr()), tmp_path / "out")
-    recall, subset = (json.loads(path.read_text()) for path in files)
-    assert recall == {"version": "rc2", "metric": "recall", "7": list("bcdefgh")}
-    assert subset == {"version": "rc2", "metric": "recall_subset", "7": ["d", "f", "h"]}
-
-
-def test_circo_submission_has_numbers(tmp_path):
-    names = ["11", "12", "13", "14", "15", "16", "17", "18"]
-    data = dataset(
-        "circo",
-        [ComposedQuery(query_id="3", reference="11", text=BY_PLACE)],
-        names=names,
-        remove_reference=False,
-    )
-    assert json.loads(write_circo(data, asked(data), tmp_path).read_text()) == {"3": [11, 12, 13, 14, 15, 16, 17, 18]}
-
-
-def test_a_submission_of_another_data_set_is_refused(tmp_path):
-    with pytest.raises(ComposedError, match="must be of data set circo, got cirr"):
-        write_circo(cirr(), asked(cirr()), tmp_path)

@@ -22,6 +22,8 @@ def touch(path):
 
 def oacirr(directory, *, box=(1, 2, 8, 9), target="n2"):
     write(directory / "split.val.json", {"n1": "./img/0001/a.jpg", "n2": "./img/0001/b.jpg"})
+    for file in "ab":
+        touch(directory / "img" / "0001" / f"{file}.jpg")
     write(directory / "bounding_box.val.json", {"n1": [1, 2, 8, 9], "n2": [0, 0, 5, 5]})
     row = {
         "reference": "n1",
@@ -65,6 +67,7 @@ def test_oacirr_does_not_merge_equal_folder_names_of_domains(tmp_path):
         pytest.param({"box": ("a", 2, 3, 4)}, "row 0: a box must be four numbers", id="no numbers"),
         pytest.param({"box": (8, 2, 1, 9)}, "row 0: box must have x1 < x2", id="no area"),
         pytest.param({"target": "n9"}, "row 0: 'n9' is not in split.val.json", id="unknown target"),
+        pytest.param({"target": ["n2"]}, r"row 0: \['n2'\] is not in split.val.json", id="target is a list"),
     ],
 )
 def test_oacirr_names_the_bad_row(tmp_path, broken, match):
@@ -73,8 +76,10 @@ def test_oacirr_names_the_bad_row(tmp_path, broken, match):
         load_dataset("oacirr", tmp_path, "val")
 
 
-def test_cirr(tmp_path):
-    write(tmp_path / "image_splits" / "split.rc2.val.json", {name: f"./dev/{name}.png" for name in "abcd"})
+def cirr(directory, pictures):
+    write(directory / "image_splits" / "split.rc2.val.json", {name: f"./dev/{name}.png" for name in "abcd"})
+    for name in "abcd":
+        touch(pictures / "dev" / f"{name}.png")
     rows = [
         {
             "pairid": 12,
@@ -85,12 +90,48 @@ def test_cirr(tmp_path):
         },
         {"pairid": 13, "reference": "c", "caption": "no dog", "img_set": {"members": list("cd")}},
     ]
-    write(tmp_path / "captions" / "cap.rc2.val.json", rows)
+    write(directory / "captions" / "cap.rc2.val.json", rows)
+
+
+@pytest.mark.parametrize("folder", ["img_raw", "."], ids=["as published", "pictures beside the captions"])
+def test_cirr(tmp_path, folder):
+    cirr(tmp_path, tmp_path / folder)
     data = load_dataset("cirr", tmp_path, "val")
     assert data.queries[0].subset == ("b", "c")
     assert [query.target for query in data.queries] == ["b", None]
     assert data.queries[0].query_id == "12"
-    assert data.images["d"] == tmp_path / "dev" / "d.png"
+    assert data.images["d"] == tmp_path / folder / "dev" / "d.png"
+
+
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        pytest.param({"target_hard": "z"}, "row 0: 'z' is not in split.rc2.val.json", id="unknown target"),
+        pytest.param({"img_set": {"members": ["a", "z"]}}, "row 0: 'z' is not in", id="unknown member"),
+        pytest.param({"img_set": {}}, "row 0: img_set must have a list of members, got {}", id="no members"),
+    ],
+)
+def test_cirr_names_the_bad_row(tmp_path, row, match):
+    cirr(tmp_path, tmp_path)
+    good = {"pairid": 1, "reference": "a", "target_hard": "b", "caption": "x", "img_set": {"members": list("abc")}}
+    write(tmp_path / "captions" / "cap.rc2.val.json", [good | row])
+    with pytest.raises(DatasetError, match=match):
+        load_dataset("cirr", tmp_path, "val")
+
+
+def test_paths_of_pictures_must_be_text(tmp_path):
+    cirr(tmp_path, tmp_path)
+    write(tmp_path / "image_splits" / "split.rc2.val.json", {"a": None})
+    with pytest.raises(DatasetError, match="picture 'a' must have a path, got None"):
+        load_dataset("cirr", tmp_path, "val")
+
+
+def test_missing_pictures_are_named_before_anything_runs(tmp_path):
+    cirr(tmp_path, tmp_path)
+    for name in "bd":
+        (tmp_path / "dev" / f"{name}.png").unlink()
+    with pytest.raises(DatasetError, match=r"2 of the 4 pictures .* are not there: b \(.*dev/b.png\), d \("):
+        load_dataset("cirr", tmp_path, "val")
 
 
 def fashioniq(directory):
@@ -112,15 +153,19 @@ def test_fashioniq_joins_captions_and_leaves_out_what_is_not_there(tmp_path):
     assert [query.text for query in data.queries] == ["is red and has long sleeves"] * 3
     assert data.gallery_of("shirt") == ("shirt0", "shirt1", "shirt2")
     assert not data.remove_reference
+    assert data.left_out == 1
 
 
 def test_circo(tmp_path):
     infos = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in (5, 6, 7)]
     write(tmp_path / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", {"images": infos})
+    for info in infos:
+        touch(tmp_path / "COCO2017_unlabeled" / "unlabeled2017" / info["file_name"])
     row = {"id": 3, "reference_img_id": 5, "target_img_id": 6, "relative_caption": "at night", "gt_img_ids": [6, 7]}
     write(tmp_path / "annotations" / "val.json", [row])
     data = load_dataset("circo", tmp_path, "val")
     assert data.queries[0].accepted == {"6", "7"}
+    assert not data.remove_reference
     assert data.images["5"] == tmp_path / "COCO2017_unlabeled" / "unlabeled2017" / "000000000005.jpg"
 
 
@@ -137,6 +182,7 @@ def folders(directory):
 def test_folders_of_anyone(tmp_path):
     folders(tmp_path)
     data = load_dataset("folders", tmp_path, "train")
+    assert data.name == "folders"
     assert data.instances == {"cup1/a.jpg": "cup1", "cup1/b.png": "cup1", "cup2/c.jpg": "cup2"}
     assert [query.box for query in data.queries] == [Box(1, 1, 5, 5), Box(2, 2, 4, 4)]
     assert [query.target for query in data.queries] == ["cup1/b.png", None]
@@ -150,6 +196,12 @@ def test_folders_of_anyone(tmp_path):
             "boxes.train.csv", "image,x1,y1,x2,y2\nx.jpg,1,1,2,2\n", "line 2: no picture 'x.jpg'", id="no picture"
         ),
         pytest.param("boxes.train.csv", "image,x1,y1,x2,y2\ncup1/a.jpg,1,1,nan,2\n", "line 2: box must be", id="NaN"),
+        pytest.param(
+            "boxes.train.csv",
+            "image,x1,y1,x2,y2\ncup1/a.jpg,1,1,2,2\ncup1/a.jpg,1,1,3,3\n",
+            "line 3: a second box of 'cup1/a.jpg'",
+            id="two boxes",
+        ),
         pytest.param("queries.train.csv", "reference,target,text\n,cup1/a.jpg,x\n", "line 2", id="no reference"),
     ],
 )
