@@ -1,13 +1,14 @@
 """Cut modification texts into the tokens of the Q-Former, and say which of them were too long."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from retrieval.errors import ComposedError
@@ -88,13 +89,29 @@ class TextTokenizer:
 
     @classmethod
     def trained(cls, texts: Iterable[str], *, longest: int, most: int = 8000) -> "TextTokenizer":
-        """A tokenizer in BERT's form whose word pieces, `most` at the most, are those of `texts`."""
-        tokenizer = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
-        tokenizer.normalizer = normalizers.BertNormalizer()
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        """A tokenizer in BERT's form of the letters and the most frequent words of `texts`, `most` at the most.
+
+        The same texts give the same ids, in every process.
+        """
+        normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+        words = Counter(
+            word for text in sorted(set(texts)) for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        )
+        letters = sorted({letter for word in words for letter in word})
         special = [_PADDING, _UNKNOWN, _FIRST, _LAST]
-        trainer = trainers.WordPieceTrainer(vocab_size=most, special_tokens=special, show_progress=False)
-        tokenizer.train_from_iterator(sorted(set(texts)), trainer)
+        # Not by the library's trainer, which gives the same texts other ids in every process.
+        pieces = dict.fromkeys(
+            [
+                *special,
+                *letters,
+                *(f"##{letter}" for letter in letters),
+                *sorted(words, key=lambda word: (-words[word], word)),
+            ]
+        )
+        ids = {piece: number for number, piece in enumerate(list(pieces)[:most])}
+        tokenizer = Tokenizer(models.WordPiece(ids, unk_token=_UNKNOWN))
+        tokenizer.normalizer = normalizer
+        tokenizer.pre_tokenizer = splitter
         first, last = special.index(_FIRST), special.index(_LAST)  # they come first
         tokenizer.post_processor = processors.BertProcessing((_LAST, last), (_FIRST, first))
         return cls(tokenizer, longest=longest)

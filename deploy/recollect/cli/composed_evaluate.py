@@ -43,6 +43,8 @@ def evaluate(
     path = composed_path(settings, model)
     encoder = load_composed(path)
     dataset = load_dataset(kind, directory, split)
+    if dataset.left_out:
+        err.print(f"{dataset.left_out} queries are left out: pictures of theirs are missing")
     with progress() as bar:
         task = bar.add_task("running the image encoder", total=None)
         features = dataset_features(

@@ -1,5 +1,9 @@
 """Texts of queries: rows, padding, and what is cut off."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from retrieval.composed.text import TOKENIZER_FILE, TextTokenizer
@@ -49,3 +53,23 @@ def test_a_damaged_vocabulary_is_named(tmp_path):
     (tmp_path / TOKENIZER_FILE).write_text("{")
     with pytest.raises(ComposedError, match=TOKENIZER_FILE):
         TextTokenizer.load(tmp_path, longest=12)
+
+
+def test_the_same_texts_give_the_same_ids_in_every_process():
+    script = (
+        "from retrieval.composed.text import TextTokenizer\n"
+        "tokenizer = TextTokenizer.trained(['a red mug', 'on a beach at night', 'a blue mug'], longest=12)\n"
+        "print(tokenizer.rows(['a red mug at night', 'beaches']).ids.tolist())"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    ]
+    assert runs[0].startswith("[[2, ")
+    assert runs[0] == runs[1] == runs[2]
