@@ -45,8 +45,8 @@ MARK_COLOURS: dict[str, Colour] = {
     "snow-white": (252, 252, 252),
     "jet": (14, 14, 18),
 }
-_LOOK_ALIKES = 3
-"""Members of a family."""
+ASKED_FOR, DOUBLES = 3, 2
+"""Members of a family that queries ask for, and further look-alikes that no query does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +84,20 @@ class Instance:
     def described(self) -> str:
         """Everything that tells it apart, in words."""
         pattern = "" if self.pattern == "plain" else f" {self.pattern}"
-        marks = " and ".join(f"a {mark.colour} {mark.shape}" for mark in self.marks)
-        return f"a {self.colour}{pattern} {self.word} with {marks}"
+        marks = " and ".join(indefinite(f"{mark.colour} {mark.shape}") for mark in self.marks)
+        return f"{indefinite(self.colour)}{pattern} {self.word} with {marks}"
+
+
+def indefinite(words: str) -> str:
+    """The words with their article."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def family(name: str, generator: np.random.Generator) -> list[Instance]:
-    """Look-alikes: one object, and others that differ from it in one or two things, a mark's shape or colour mostly."""
+    """Look-alikes: one object, and others that differ from it in one or two things, a mark's shape or colour mostly.
+
+    The first ASKED_FOR are asked for; the DOUBLES after them only stand in their way.
+    """
     word = str(generator.choice(list(CLASSES)))
     first = Instance(
         name=f"{name}-0",
@@ -102,7 +110,7 @@ def family(name: str, generator: np.random.Generator) -> list[Instance]:
         marks=_marks(generator),
     )
     members = [first]
-    while len(members) < _LOOK_ALIKES:
+    while len(members) < ASKED_FOR + DOUBLES:
         other = _altered(first, generator)
         if generator.random() < 0.3:
             other = _altered(other, generator)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from retrieval.composed.world.config import SPLITS, WorldConfig
-from retrieval.composed.world.instances import Instance, family
+from retrieval.composed.world.instances import ASKED_FOR, Instance, family, indefinite
 from retrieval.composed.world.places import KINDS, WORDS
 from retrieval.composed.world.scenes import TIME_WORDS, TIMES, Scene
 
@@ -13,6 +13,8 @@ KEEP, REPLACE, COMPANION = "keep", "replace", "companion"
 """What a text asks for: the reference's scene with a change, another scene altogether, or one with company named."""
 _PLACES = 1_000_000
 _MOST_OBJECTS = 4
+_FEWEST = 12
+"""Strangers of a split at least, so that some are called differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,63 +40,83 @@ def plan(config: WorldConfig, split: str) -> Plan:
     """The split's objects, scenes and queries; the same for the same configuration."""
     rng = np.random.default_rng([config.seed, SPLITS.index(split)])
     families = [family(f"{split}-{number:04d}", rng) for number in range(config.families(split))]
-    instances = {member.name: member for members in families for member in members}
-    planner = _Planner(config, instances, rng)
+    strangers = [family(f"{split}-company{number:04d}", rng)[0] for number in range(max(_FEWEST, len(families)))]
+    instances = {member.name: member for members in (*families, strangers) for member in members}
+    planner = _Planner(config, instances, strangers, rng)
     for members in families:
-        for member in members:
-            planner.add(member, [other for other in members if other is not member])
+        for member in members[:ASKED_FOR]:
+            planner.add(member, members[ASKED_FOR:])
     return Plan(instances, tuple(planner.pictures), tuple(planner.queries))
 
 
 class _Planner:
-    """Adds one object after the other."""
+    """Adds one object after the other.
 
-    def __init__(self, config: WorldConfig, instances: dict[str, Instance], rng: np.random.Generator) -> None:
+    Company is made of doubles and of strangers, which no query asks for: a picture shows an object that is asked for
+    only where it counts as a picture of that object.
+    """
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        instances: dict[str, Instance],
+        strangers: list[Instance],
+        rng: np.random.Generator,
+    ) -> None:
         self.pictures: list[Scene] = []
         self.queries: list[Asked] = []
-        self._config, self._instances, self._rng = config, instances, rng
-        self._names = list(instances)
+        self._config, self._instances, self._strangers, self._rng = config, instances, strangers, rng
 
-    def add(self, member: Instance, look_alikes: list[Instance]) -> None:
-        """The pictures of `member`, those of look-alikes in its scenes, and what is asked of them."""
+    def add(self, member: Instance, doubles: list[Instance]) -> None:
+        """The pictures of `member`, those of a double in its stead, and what is asked of them."""
         rng = self._rng
         kinds = rng.choice(list(KINDS), self._config.places_an_instance, replace=False)
         firsts = []
         for kind in kinds.tolist():
-            scene = Scene(kind, int(rng.integers(_PLACES)), self._time(), self._company(member, look_alikes))
-            first = self._picture(scene)
-            firsts.append(first)
-            self._keep(first, member, look_alikes)
+            beside, instead = rng.permutation(np.array([double.name for double in doubles])).tolist()
+            scene = Scene(kind, int(rng.integers(_PLACES)), self._time(), self._company(member, beside))
+            firsts.append(self._place(scene, instead))
         for reference in firsts:
             for target in firsts:
                 if reference != target:
                     self._replace(reference, target)
 
-    def _keep(self, first: int, member: Instance, look_alikes: list[Instance]) -> None:
-        """The same place again, changed; asked for both ways."""
-        rng, scene = self._rng, self.pictures[first]
+    def _place(self, scene: Scene, double: str) -> int:
+        """A scene and the same place changed, asked for both ways, each again with a double; returns the first."""
+        rng = self._rng
+        first = self._picture(scene)
+        exchanged = scene
+        if rng.random() < self._config.exchange_share:
+            exchanged = replace(scene, objects=(*scene.objects[:-1], self._stranger(scene.objects)))
         if rng.random() < 0.6 or len(scene.objects) == _MOST_OBJECTS:
-            changed = replace(scene, time=self._time(but=scene.time))
-            there, back = self._at_time(changed.time), self._at_time(scene.time)
+            time, added = self._time(but=scene.time), ()
+            there, back = self._at_time(time), self._at_time(scene.time)
         else:
-            added = self._stranger(member, scene.objects)
-            changed = replace(scene, objects=(*scene.objects, added))
-            noun = self._instances[added].noun
-            there = self._one_of(f"in this place, with a {noun} added", f"here, and a {noun} as well", f"add a {noun}")
+            time, added = scene.time, (self._stranger((*scene.objects, *exchanged.objects)),)
+            noun = self._instances[added[0]].noun
+            a_noun = indefinite(noun)
+            there = self._one_of(f"in this place, with {a_noun} added", f"here, and {a_noun} as well", f"add {a_noun}")
             back = self._one_of(f"here, without the {noun}", f"take the {noun} away", f"the same place, no {noun}")
-        second = self._picture(changed)
+        second = self._picture(replace(exchanged, time=time, objects=(*exchanged.objects, *added)))
         self.queries += [Asked(first, second, there, KEEP), Asked(second, first, back, KEEP)]
-        if rng.random() < self._config.look_alike_share:
-            other = look_alikes[int(rng.integers(len(look_alikes)))].name
-            self._picture(replace(changed, objects=(other, *(each for each in changed.objects[1:] if each != other))))
+        # The doubles' company is that of the reference, so that nothing but the object in the box is missing there.
+        in_stead = [
+            replace(scene, objects=(double, *exchanged.objects[1:])),
+            replace(scene, time=time, objects=(double, *scene.objects[1:], *added)),
+        ]
+        for other in in_stead:
+            if rng.random() < self._config.double_share:
+                self._picture(other)
+        return first
 
     def _replace(self, reference: int, target: int) -> None:
         scene = self.pictures[target]
         where, when = WORDS[scene.kind], TIME_WORDS[scene.time]
-        strangers = [name for name in scene.objects[1:] if self._instances[name].family != self._family(scene)]
+        family = self._instances[scene.anchor].family
+        strangers = [name for name in scene.objects[1:] if self._instances[name].family != family]
         if strangers and self._rng.random() < 0.3:
-            noun = self._instances[strangers[0]].noun
-            text = self._one_of(f"with a {noun} beside it, {where} {when}", f"{where} {when}, next to a {noun}")
+            noun = indefinite(self._instances[strangers[0]].noun)
+            text = self._one_of(f"with {noun} beside it, {where} {when}", f"{where} {when}, next to {noun}")
             self.queries.append(Asked(reference, target, text, COMPANION))
             return
         text = self._one_of(f"{where} {when}", f"it stands {where}, {when}", f"now {where} {when}", f"{when} {where}")
@@ -104,24 +126,24 @@ class _Planner:
         self.pictures.append(scene)
         return len(self.pictures) - 1
 
-    def _company(self, member: Instance, look_alikes: list[Instance]) -> tuple[str, ...]:
+    def _company(self, member: Instance, double: str) -> tuple[str, ...]:
         """The object with one to three others, now and then one that looks like it."""
         names = [member.name]
         if self._rng.random() < 0.35:
-            names.append(look_alikes[int(self._rng.integers(len(look_alikes)))].name)
+            names.append(double)
         wanted = int(self._rng.integers(2, _MOST_OBJECTS + 1))
         while len(names) < wanted:
-            names.append(self._stranger(member, tuple(names)))
+            names.append(self._stranger(tuple(names)))
         return tuple(names)
 
-    def _stranger(self, member: Instance, taken: tuple[str, ...]) -> str:
-        """An object of another family, and not called as one that is there already."""
+    def _stranger(self, taken: tuple[str, ...]) -> str:
+        """One that is not called as what is there already, unless there is no other."""
         nouns = {self._instances[name].noun for name in taken}
         for _ in range(100):
-            name = self._names[int(self._rng.integers(len(self._names)))]
-            if self._instances[name].family != member.family and self._instances[name].noun not in nouns:
-                return name
-        return next(name for name in self._names if self._instances[name].family != member.family and name not in taken)
+            stranger = self._strangers[int(self._rng.integers(len(self._strangers)))]
+            if stranger.noun not in nouns:
+                return stranger.name
+        return next(stranger.name for stranger in self._strangers if stranger.name not in taken)
 
     def _time(self, but: str | None = None) -> str:
         return str(self._rng.choice([time for time in TIMES if time != but]))
@@ -132,6 +154,3 @@ class _Planner:
 
     def _one_of(self, *texts: str) -> str:
         return texts[int(self._rng.integers(len(texts)))]
-
-    def _family(self, scene: Scene) -> str:
-        return self._instances[scene.anchor].family

@@ -3,6 +3,7 @@
 import textwrap
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from retrieval.composed.datasets.oacirr import read_oacirr
@@ -12,9 +13,14 @@ _SIDE, _GAP, _LINE = 160, 8, 15
 
 
 def contact_sheet(directory: Path, split: str, *, queries: int = 12, columns: int = 3) -> Image.Image:
-    """A picture of every so many-th query of a split in OACIRR's format, `queries` in all."""
+    """A picture of `queries` of a split in OACIRR's format, drawn by lot, always the same, in the split's order.
+
+    Every so many-th would not do: each object has its queries in the same order, so that all might be of one kind.
+    """
     dataset = read_oacirr(directory, split)
-    chosen = dataset.queries[:: max(1, len(dataset.queries) // queries)][:queries]
+    shown = min(queries, len(dataset.queries))
+    lots = np.random.default_rng(0).choice(len(dataset.queries), shown, replace=False)
+    chosen = [dataset.queries[at] for at in sorted(lots.tolist())]
     cell = 2 * _SIDE + 3 * _GAP, _SIDE + 2 * _LINE + 2 * _GAP
     rows = -(-len(chosen) // columns)
     sheet = Image.new("RGB", (cell[0] * columns, cell[1] * rows), "white")

@@ -1,6 +1,7 @@
 """The rendered world: equal seeds, exact boxes, texts that are true, and look-alikes that make it hard."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import asdict, replace
 
@@ -119,10 +120,12 @@ def test_texts_are_true_of_their_targets(medium):
             assert (reference.kind, reference.place) == (target.kind, target.place)
             if reference.time != target.time:
                 assert TIME_WORDS[target.time] in asked.text
-                assert reference.objects == target.objects
+                assert len(reference.objects) == len(target.objects)
             else:
-                (changed,) = set(reference.objects) ^ set(target.objects)
-                assert medium.instances[changed].noun in asked.text
+                fewer, more = sorted((reference.objects, target.objects), key=len)
+                assert medium.instances[more[-1]].noun in asked.text
+                assert more[-1] not in fewer
+                assert len(more) == len(fewer) + 1
         else:
             assert (reference.kind, reference.place) != (target.kind, target.place)
             assert WORDS[target.kind] in asked.text
@@ -137,25 +140,53 @@ def test_every_kind_of_text_is_asked(medium):
     assert all(kinds[kind] > 0.1 * len(medium.queries) for kind in (KEEP, REPLACE, COMPANION))
 
 
-def test_neither_the_scene_nor_the_kind_of_thing_tells_the_target(medium):
-    """For most queries that keep the scene, a look-alike is there too; and the object is always elsewhere as well."""
-    keep = [asked for asked in medium.queries if asked.kind == KEEP]
-    with_rival = 0
-    for asked in keep:
-        target = medium.pictures[asked.target]
-        same_place = [
-            other
-            for other in medium.pictures
-            if (other.kind, other.place) == (target.kind, target.place) and other.anchor != target.anchor
-        ]
-        with_rival += any(
-            medium.instances[other.anchor].family == medium.instances[target.anchor].family for other in same_place
-        )
-        elsewhere = [
-            other for other in medium.pictures if other.anchor == target.anchor and other.place != target.place
-        ]
-        assert elsewhere
-    assert with_rival > len(keep) / 2
+def changes_of(reference, picture):
+    """What of a reference is missing in another picture."""
+    return set(reference.objects) - set(picture.objects)
+
+
+def is_double_of(instances, target, scene):
+    """Whether a picture of the same place at the same time shows a look-alike in the object's stead."""
+    there = (scene.kind, scene.place, scene.time) == (target.kind, target.place, target.time)
+    alike = instances[scene.anchor].family == instances[target.anchor].family
+    as_many = len(scene.objects) == len(target.objects)
+    return there and alike and as_many and target.anchor not in scene.objects
+
+
+def test_the_scene_does_not_tell_the_target(medium):
+    """Wherever a target is, so is a double; at half of the places as much of a reference is there as in the target."""
+    even = []
+    for asked in medium.queries:
+        reference, target = medium.pictures[asked.reference], medium.pictures[asked.target]
+        (double,) = (scene for scene in medium.pictures if is_double_of(medium.instances, target, scene))
+        if asked.kind == KEEP:
+            lost = len(changes_of(reference, target)), len(changes_of(reference, double))
+            assert lost[1] - lost[0] in (0, 1)
+            even.append(lost[0] == lost[1])
+    assert 0.35 < np.mean(even) < 0.65
+
+
+def test_what_is_asked_for_is_shown_nowhere_else(medium):
+    asked_for = {medium.pictures[asked.target].anchor for asked in medium.queries}
+    for scene in medium.pictures:
+        assert not asked_for & set(scene.objects[1:])
+
+
+def test_the_object_alone_does_not_tell_the_target(medium):
+    """A search that knows each object perfectly and does not read has one target among five pictures."""
+    shown = Counter(scene.anchor for scene in medium.pictures)
+    for asked in medium.queries:
+        assert shown[medium.pictures[asked.target].anchor] == 2 * MEDIUM.places_an_instance
+
+
+def test_shares_are_kept():
+    bare = plan(replace(MEDIUM, double_share=0.0, exchange_share=0.0), "train")
+    assert len(bare.pictures) == 12 * 3 * 3 * 2
+    assert all(
+        len(changes_of(bare.pictures[asked.reference], bare.pictures[asked.target])) <= 1
+        for asked in bare.queries
+        if asked.kind == KEEP
+    )
 
 
 def test_most_references_show_several_things_and_some_a_look_alike(medium):
@@ -183,12 +214,31 @@ def test_the_sheet_shows_as_many_queries_as_asked(tiny_world):
     assert sheet.size == (2 * (2 * 160 + 24), 2 * (160 + 46))
 
 
+def test_the_sheet_shows_queries_of_every_kind(tiny_world, monkeypatch):
+    asked = {query.text: query.kind for query in load_dataset("oacirr", tiny_world, "test").queries}
+    shown = []
+    monkeypatch.setattr(
+        "retrieval.composed.world.sheet.textwrap.fill", lambda text, _width: shown.append(asked[text]) or text
+    )
+    contact_sheet(tiny_world, "test", queries=18)
+    assert len(shown) == 18
+    assert {KEEP, REPLACE} <= set(shown)
+
+
+def test_texts_have_the_right_article(medium):
+    texts = [asked.text for asked in medium.queries] + [each.described for each in medium.instances.values()]
+    assert not [text for text in texts if re.search(r"\ba [aeiou]|\ban [^aeiou]", text)]
+    assert any("an orange" in text for text in texts)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
         pytest.param({"train_families": 1}, "train_families", id="no company"),
         pytest.param({"size": 32}, "size must be 64", id="marks would vanish"),
-        pytest.param({"look_alike_share": 1.5}, "look_alike_share", id="a share above 1"),
+        pytest.param({"double_share": 1.5}, "double_share must be 0 to 1", id="a share above 1"),
+        pytest.param({"exchange_share": -0.5}, "exchange_share must be 0 to 1", id="a share below 0"),
+        pytest.param({"seed": -1}, "seed must be at least 0", id="a seed below 0"),
         pytest.param({"places_an_instance": 11}, "places_an_instance", id="more places than kinds"),
     ],
 )
