@@ -33,24 +33,40 @@ def build_index(spec: IndexSpec, vectors: Vectors, *, seed: int = 0, progress: P
     Uses the threads that FAISS was given. IndexingError where there are too few vectors to train on, or one of them is
     not finite.
     """
-    import faiss
-
-    dimension = vectors.shape[1]
-    index = faiss.index_factory(dimension, spec.factory(dimension), faiss.METRIC_INNER_PRODUCT)
-    if not index.is_trained:
-        _train(index, spec, vectors, seed)
-    set_own_probes(index, spec.probes)
+    index = empty_index(spec, vectors.shape[1])
+    train_index(index, spec, vectors, seed)
     add_vectors(index, vectors, progress=progress)
     return index
 
 
-def add_vectors(index: Any, vectors: Vectors, *, begin: int = 0, progress: Progress | None = None) -> None:
-    """Add the `vectors` from row `begin` on, in parts. IndexingError names the first row that is not finite."""
-    count = vectors.shape[0]
+def empty_index(spec: IndexSpec, dimension: int) -> Any:
+    """A faiss.Index of vectors of `dimension` numbers, neither trained nor filled."""
+    import faiss
+
+    index = faiss.index_factory(dimension, spec.factory(dimension), faiss.METRIC_INNER_PRODUCT)
+    set_own_probes(index, spec.probes)
+    return index
+
+
+def add_vectors(
+    index: Any, vectors: Vectors, *, begin: int = 0, end: int | None = None, progress: Progress | None = None
+) -> None:
+    """Add the `vectors` of rows `begin` … `end` − 1 (the last unless told) in parts.
+
+    Lists take the rows as ids; other kinds count what they hold. IndexingError names the first row that is not finite.
+    """
+    import faiss
+
+    count = vectors.shape[0] if end is None else end
     for at in range(begin, count, _PART):
-        index.add(finite(vectors[at : at + _PART], first=at))
+        until = min(at + _PART, count)
+        part = finite(vectors[at:until], first=at)
+        if isinstance(faiss.downcast_index(index), faiss.IndexIVF):
+            index.add_with_ids(part, np.arange(at, until))
+        else:
+            index.add(part)
         if progress is not None:
-            progress(min(at + _PART, count), count)
+            progress(until, count)
 
 
 def finite(vectors: Any, *, first: int = 0) -> Floats:
@@ -62,7 +78,10 @@ def finite(vectors: Any, *, first: int = 0) -> Floats:
     return taken
 
 
-def _train(index: Any, spec: IndexSpec, vectors: Vectors, seed: int) -> None:
+def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) -> None:
+    """Train on a sample of `vectors`; nothing for an index that needs none. IndexingError where they are too few."""
+    if index.is_trained:
+        return
     count = vectors.shape[0]
     least = max(spec.lists, 2**spec.bits if spec.storage is Storage.PQ else 1)
     if count < least:

@@ -1,7 +1,7 @@
 """Keep an index as a directory whose every byte is checked before FAISS, whose reader trusts its input, sees one.
 
-manifest.json   schema, facts, and sha256 and size of every other file; replaced last, so that a state is there whole
-                or not at all
+manifest.json   schema, facts, sha256 and size of every other file, sha256 of all this; replaced last, so that a state
+                is there whole or not at all
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 from retrieval.errors import IndexingError
 
 MANIFEST_FILE = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def write_manifest(
     files = {file: there.get(file) or _synced(directory / file) for file in roles.values()}
     content = {"schema_version": SCHEMA_VERSION, "facts": dict(facts), "roles": dict(roles), "files": files}
     partial = directory / f".{MANIFEST_FILE}.partial"
-    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.write_text(json.dumps(sealed(content), indent=2) + "\n")
     _sync(partial)
     _sync(directory)
     partial.replace(directory / MANIFEST_FILE)
@@ -71,6 +71,8 @@ def read_manifest(directory: Path) -> Manifest:
         facts, roles, files = dict(content["facts"]), dict(content["roles"]), dict(content["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IndexingError(f"{path} cannot be read: {error!r}; name the directory of an index") from error
+    if sealed(content) != content:
+        raise IndexingError(f"{path} is altered since it was written; restore it or build it again")
     for file in (*files, *roles.values()):
         if not isinstance(file, str) or Path(file).name != file:
             raise IndexingError(f"{path} names {file!r}, which is not in its own directory; build the index again")
@@ -82,6 +84,12 @@ def read_manifest(directory: Path) -> Manifest:
             state = "missing" if found is None else "altered"
             raise IndexingError(f"{directory / file} is {state} since it was written; restore it or build it again")
     return Manifest(directory, facts, roles, files)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says and, as `sha256`, the hash of that, however it is laid out."""
+    said = {key: value for key, value in content.items() if key != "sha256"}
+    return {**said, "sha256": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
 
 
 def digest(path: Path) -> dict[str, Any]:

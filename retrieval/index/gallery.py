@@ -18,8 +18,8 @@ from retrieval.errors import IndexingError
 from retrieval.index.build import Progress, add_vectors, build_index
 from retrieval.index.files import MANIFEST_FILE, Manifest, read_manifest, write_manifest
 from retrieval.index.gallery_input import SLOT_COLUMN, check_vectors, checked_rows
-from retrieval.index.gallery_state import EXACT_UP_TO, GalleryHit, GalleryState, Mask, read_index
-from retrieval.index.search import Floats
+from retrieval.index.gallery_state import EXACT_UP_TO, GalleryHit, GalleryState, read_index
+from retrieval.index.search import Floats, Mask
 from retrieval.index.spec import IndexSpec, Storage, choose_spec
 from retrieval.index.stored_vectors import StoredVectors, write_rows, write_vectors
 

@@ -14,7 +14,7 @@ from retrieval.errors import IndexingError
 from retrieval.index.build import finite
 from retrieval.index.files import Manifest
 from retrieval.index.gallery_input import ID_COLUMN, SLOT_COLUMN
-from retrieval.index.search import Floats, Ids, allowed_bits, own_probes, search
+from retrieval.index.search import Floats, Ids, Mask, allowed_bits, own_probes, search
 from retrieval.index.spec import IndexSpec, Storage
 from retrieval.index.stored_vectors import StoredVectors
 
@@ -34,8 +34,6 @@ _WIDER = 4
 """How much more is fetched, or looked through, where there were too few candidates."""
 _KEPT_IN_MEMORY = 512 << 20
 """Bytes of fp32 up to which a gallery without an index is kept in memory."""
-
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 _REFINED = 4.0
 """Candidates that an index with refine compares again, by those asked for."""
@@ -35,7 +36,7 @@ def search(
     return similarities, ids
 
 
-def allowed_bits(allowed: npt.NDArray[np.bool_], *, each: int = 1) -> npt.NDArray[np.uint8]:
+def allowed_bits(allowed: Mask, *, each: int = 1) -> npt.NDArray[np.uint8]:
     """The bits of `each` ids in a row for each of `allowed` [N]."""
     if each % 8 == 0:
         return np.repeat(np.where(allowed, np.uint8(255), np.uint8(0)), each // 8)
@@ -68,6 +69,13 @@ def plain_index(index: Any) -> Any:
     faiss = _faiss()
     plain = faiss.downcast_index(index)
     return faiss.downcast_index(plain.base_index) if isinstance(plain, faiss.IndexRefine) else plain
+
+
+def refining_index(index: Any) -> Any | None:
+    """What compares the candidates of an index again; None where nothing does."""
+    faiss = _faiss()
+    whole = faiss.downcast_index(index)
+    return faiss.downcast_index(whole.refine_index) if isinstance(whole, faiss.IndexRefine) else None
 
 
 def _faiss() -> Any:

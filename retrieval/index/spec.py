@@ -144,6 +144,11 @@ class IndexSpec:
         return kept[self.storage] + again + {Kind.FLAT: 0, Kind.IVF: 8, Kind.HNSW: 8 * self.links}[self.kind]
 
     @property
+    def mergeable(self) -> bool:
+        """Whether parts of it can be built apart and put together: not graphs, nor codes packed for fast-scan."""
+        return self.kind is not Kind.HNSW and not (self.storage is Storage.PQ and self.bits == 4)
+
+    @property
     def training_vectors(self) -> int:
         """Vectors that training should see."""
         codes = 2**self.bits * _TRAINING_A_LIST if self.storage is Storage.PQ else 0

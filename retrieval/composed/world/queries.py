@@ -85,15 +85,16 @@ class _Planner:
         """A scene and the same place changed, asked for both ways, each again with a double; returns the first."""
         rng = self._rng
         first = self._picture(scene)
-        exchanged = scene
+        exchanged, time = scene, scene.time
+        added: tuple[str, ...] = ()
         if rng.random() < self._config.exchange_share:
             exchanged = replace(scene, objects=(*scene.objects[:-1], self._stranger(scene.objects)))
         if rng.random() < 0.6 or len(scene.objects) == _MOST_OBJECTS:
-            time, added = self._time(but=scene.time), ()
+            time = self._time(but=scene.time)
             there, back = self._at_time(time), self._at_time(scene.time)
         else:
-            time, added = scene.time, (self._stranger((*scene.objects, *exchanged.objects)),)
-            noun = self._instances[added[0]].noun
+            stranger = self._stranger((*scene.objects, *exchanged.objects))
+            added, noun = (stranger,), self._instances[stranger].noun
             a_noun = indefinite(noun)
             there = self._one_of(f"in this place, with {a_noun} added", f"here, and {a_noun} as well", f"add {a_noun}")
             back = self._one_of(f"here, without the {noun}", f"take the {noun} away", f"the same place, no {noun}")

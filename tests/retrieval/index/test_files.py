@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import IndexingError
-from retrieval.index.files import read_manifest, write_manifest
+from retrieval.index.files import read_manifest, sealed, write_manifest
 
 
 @pytest.fixture
@@ -47,18 +47,26 @@ def test_a_missing_file_is_refused(directory: Path) -> None:
         pytest.param({"roles": {"first": "../a.bin"}}, "not in its own directory", id="role-outside"),
         pytest.param({"files": {"../a.bin": {}}}, "not in its own directory", id="file-outside"),
         pytest.param({"roles": {"first": 3}}, "not in its own directory", id="no-name"),
-        pytest.param({"schema_version": 2}, "has schema 2, this release reads 1", id="schema"),
+        pytest.param({"schema_version": 1}, "has schema 1, this release reads 2", id="schema"),
         pytest.param({"facts": 5}, "cannot be read", id="facts"),
     ],
 )
 def test_a_manifest_that_we_did_not_write_is_refused(directory: Path, altered: dict[str, object], message: str) -> None:
     path = directory / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **altered}))
+    path.write_text(json.dumps(sealed({**json.loads(path.read_text()), **altered})))
     with pytest.raises(IndexingError, match=message):
         read_manifest(directory)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema_version": 1}'])
+@pytest.mark.parametrize("altered", [{"facts": {"a": 2}}, {"roles": {}}, {"files": {}}, {"sha256": None}])
+def test_a_manifest_altered_anywhere_is_refused(directory: Path, altered: dict[str, object]) -> None:
+    path = directory / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **altered}))
+    with pytest.raises(IndexingError, match=r"manifest\.json is altered since it was written"):
+        read_manifest(directory)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"schema_version": 2}'])
 def test_a_damaged_manifest_is_refused(directory: Path, content: str) -> None:
     (directory / "manifest.json").write_text(content)
     with pytest.raises(IndexingError, match=r"manifest\.json cannot be read"):

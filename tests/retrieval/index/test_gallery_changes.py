@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 from retrieval.errors import IndexingError
-from retrieval.index.files import digest
+from retrieval.index.files import digest, sealed
 from retrieval.index.gallery import Gallery
 from retrieval.index.search import Floats
 from retrieval.index.spec import IndexSpec, Kind, Storage
@@ -181,7 +181,7 @@ def test_an_index_of_another_gallery_is_refused(made: Made, index_from: Callable
     (directory / "index-1.faiss").write_bytes(index)
     manifest = json.loads((directory / "manifest.json").read_text())
     manifest["files"]["index-1.faiss"] = digest(directory / "index-1.faiss")
-    (directory / "manifest.json").write_text(json.dumps(manifest))
+    (directory / "manifest.json").write_text(json.dumps(sealed(manifest)))
     with pytest.raises(IndexingError, match="has 400 vectors of 16, the gallery 404 of 16"):
         Gallery.open(directory)
 
@@ -191,7 +191,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from retrieval.index import files, gallery
-from retrieval.index.files import digest
+from retrieval.index.files import digest, sealed
 from retrieval.index.gallery import Gallery
 
 place, at = Path(sys.argv[1]), sys.argv[2]

@@ -1,0 +1,195 @@
+"""One vector an id: which ids are nearest to a query, or to another id; what catalogues are recommended from.
+
+manifest.json   see `retrieval.index.files`
+index.faiss     over all vectors; FAISS's ids are their rows
+ids.parquet     `id` of each row, ascending: whole numbers or strings
+vectors.npy     [N, d] halves of unit length, or fp32 as given, to compare exactly and to ask by id
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from retrieval.errors import IndexingError
+from retrieval.index.build import finite
+from retrieval.index.files import Manifest, read_manifest
+from retrieval.index.search import Floats, Ids, Mask, allowed_bits, own_probes, search, set_own_probes
+from retrieval.index.spec import IndexSpec
+
+INDEX_FILE, IDS_FILE, VECTORS_FILE = "index.faiss", "ids.parquet", "vectors.npy"
+ID_COLUMN = "id"
+_BLOCK = 65_536
+"""Vectors that are compared with all queries at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexFacts:
+    """What an index says of itself."""
+
+    spec: IndexSpec
+    count: int
+    """N, vectors."""
+    dimension: int
+    """d, numbers of a vector."""
+    normalized: bool
+    """Whether vectors were brought to unit length before they were indexed, so that similarity is their cosine."""
+    norm_mean: float
+    """Mean length of the vectors as given."""
+    norm_std: float
+    """Standard deviation of these lengths."""
+    source: dict[str, Any]
+    """Where the vectors came from, as who built the index tells it; the version of a model for instance."""
+    seed: int
+    """Of the sample that it was trained on."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {name: value for name, value in asdict(self).items() if name != "spec"} | {"spec": self.spec.as_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "IndexFacts":
+        """What `as_json` made; IndexingError where something is missing."""
+        try:
+            return cls(**{**values, "spec": IndexSpec.from_json(values["spec"])})
+        except (KeyError, TypeError) as error:
+            raise IndexingError(f"the facts of an index cannot be read: {error!r}; build it again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What was found for Q queries."""
+
+    rows: Ids
+    """[Q, k] rows of the index, nearest first; −1 where there were fewer."""
+    scores: Floats
+    """[Q, k] similarity of each."""
+
+
+class VectorIndex:
+    """An open index. It is only read, so threads may share it."""
+
+    def __init__(self, manifest: Manifest, index: Any, ids: pl.Series, vectors: npt.NDArray[np.floating[Any]]) -> None:
+        self.manifest = manifest
+        self.facts = IndexFacts.from_json(manifest.facts)
+        self.ids = ids
+        """[N] id of each row, ascending."""
+        self.vectors = vectors
+        """[N, d] as they are compared."""
+        self._index = index
+        self._numbers = ids.to_numpy() if ids.dtype == pl.Int64 else None
+        self._rows = None if self._numbers is not None else {each: row for row, each in enumerate(ids)}
+
+    @classmethod
+    def open(cls, directory: Path, *, mapped: bool = False) -> "VectorIndex":
+        """The index in `directory`, every hash checked before a byte is parsed.
+
+        `mapped` leaves FAISS's part on the disk as well and reads of it what searches touch. IndexingError says what is
+        missing, altered, or not what the manifest tells.
+        """
+        import faiss
+
+        manifest = read_manifest(directory)
+        facts = IndexFacts.from_json(manifest.facts)
+        flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
+        try:
+            index = faiss.read_index(str(manifest.path("index")), flags)
+            ids = pl.read_parquet(manifest.path("ids"))[ID_COLUMN]
+            vectors = np.load(manifest.path("vectors"), mmap_mode="r")
+        except (RuntimeError, OSError, ValueError, pl.exceptions.PolarsError) as error:
+            raise IndexingError(f"{directory} cannot be opened: {error}; build it again") from error
+        found = (index.ntotal, index.d, len(ids), vectors.shape)
+        expected = (facts.count, facts.dimension, facts.count, (facts.count, facts.dimension))
+        if found != expected:
+            raise IndexingError(f"{directory} should hold {expected} and holds {found}; build it again")
+        return cls(manifest, index, ids, vectors)
+
+    def __len__(self) -> int:
+        return self.facts.count
+
+    @property
+    def probes(self) -> int:
+        """What a search looks through unless told; 0 where everything is compared."""
+        return own_probes(self._index)[0]
+
+    @property
+    def most_probes(self) -> int:
+        """What a search could look through at most."""
+        return own_probes(self._index)[1]
+
+    def look_through(self, probes: int) -> None:
+        """Have searches look through that many lists (HNSW: candidates in view) unless told; before it is shared."""
+        set_own_probes(self._index, probes)
+
+    def search(
+        self, queries: npt.ArrayLike, k: int, *, probes: int | None = None, allowed: Mask | None = None
+    ) -> Neighbours:
+        """The k nearest of each query [Q, d], which is brought to unit length where the vectors were.
+
+        `allowed` [N] says which rows may be found. IndexingError for queries of another shape, or not finite.
+        """
+        asked = self._checked(queries)
+        bits = None if allowed is None else allowed_bits(allowed)
+        scores, rows = search(self._index, asked, min(k, len(self)), probes=probes, allowed=bits)
+        return Neighbours(rows, scores)
+
+    def exact(self, queries: npt.ArrayLike, k: int) -> Neighbours:
+        """The same by comparing every vector; of equal ones the first."""
+        asked, k = self._checked(queries), min(k, len(self))
+        best = np.full((len(asked), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(asked), k), -1, dtype=np.int64)
+        for begin in range(0, len(self), _BLOCK):
+            scores = asked @ np.asarray(self.vectors[begin : begin + _BLOCK], dtype=np.float32).T
+            both = np.concatenate([best, scores], axis=1)
+            numbers = np.concatenate(
+                [rows, np.broadcast_to(np.arange(begin, begin + scores.shape[1]), scores.shape)], 1
+            )
+            order = np.argsort(-both, axis=1, kind="stable")[:, :k] if both.shape[1] <= 4 * k else _best(both, k)
+            best, rows = np.take_along_axis(both, order, 1), np.take_along_axis(numbers, order, 1)
+        return Neighbours(rows, best)
+
+    def rows_of(self, ids: Sequence[Any] | npt.NDArray[np.int64]) -> Ids:
+        """The row of each id, −1 where there is none."""
+        if self._numbers is None:
+            assert self._rows is not None
+            return np.array([self._rows.get(each, -1) for each in ids], dtype=np.int64)
+        asked = np.asarray(ids, dtype=np.int64)
+        if not len(self._numbers):
+            return np.full(len(asked), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(self._numbers, asked), len(self._numbers) - 1)
+        return np.where(self._numbers[at] == asked, at, -1)
+
+    def vectors_at(self, rows: Ids) -> Floats:
+        """Vectors [n, d] at some rows, as they are compared."""
+        return np.asarray(self.vectors[rows], dtype=np.float32)
+
+    def _checked(self, queries: npt.ArrayLike) -> Floats:
+        asked = np.asarray(queries, dtype=np.float32)
+        if asked.ndim != 2 or asked.shape[1] != self.facts.dimension:
+            raise IndexingError(
+                f"queries must be [Q, {self.facts.dimension}], got {list(asked.shape)}; embed them with what the index "
+                "was made with"
+            )
+        return unit(finite(asked)) if self.facts.normalized else finite(asked)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Each vector at length 1; one that is zero stays zero."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Floats = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:
+    """Columns [Q, k] of the k highest of each row, highest first; of equal ones the first."""
+    # The highest k by value, then all that equal the last of them compete by their place.
+    floor = -np.partition(-scores, k - 1, axis=1)[:, k - 1 : k]
+    found = np.empty((len(scores), k), dtype=np.intp)
+    for at, row in enumerate(scores):
+        columns = np.flatnonzero(row >= floor[at])
+        found[at] = columns[np.argsort(-row[columns], kind="stable")][:k]
+    return found
