@@ -1,55 +1,28 @@
 """Keep versions of models and indexes: publish whole directories, label them atomically, check every byte before use.
 
-var/models/<name>/<version>/…           the model directory, never changed once it is there
+var/models/<name>/<version>/…               the model directory, never changed once it is there
 var/models/<name>/<version>/manifest.json   sha256 and size of every file, parents, time
-var/models/<name>/labels/<label>        one line: the version that the label points at
-var/indexes/…                           the same for indexes
+var/models/<name>/labels/<label>            see `recollect.artifacts.labels`
+var/indexes/…                               the same for indexes and galleries
 """
 
 import hashlib
 import json
-import os
-import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from recollect.artifacts import holds
+from recollect.artifacts.durable import locked, sync
+from recollect.artifacts.kinds import MODELS, NAME, Artifact, ArtifactKind, check_name
+from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels, previous
+from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
 from recollect.errors import ArtifactError
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
-STABLE = "stable"
-"""The label that serving follows when nothing else is said."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Artifact:
-    """One version of something, its bytes checked."""
-
-    name: str
-    """What it is, "dare" for instance; a directory outside a store goes by its own name."""
-    version: str
-    """Which one; "unversioned" for a directory outside a store."""
-    directory: Path
-    """Where its files are."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArtifactKind:
-    """What a store keeps, as its messages say it."""
-
-    noun: str
-    """What one is called."""
-    remedy: str
-    """How to come by one."""
-
-
-MODELS = ArtifactKind(noun="model", remedy="train one with `recollect train` or name a model directory")
-GALLERIES = ArtifactKind(noun="gallery", remedy="make one with `recollect composed index`")
 
 
 class ArtifactStore:
@@ -74,7 +47,7 @@ class ArtifactStore:
         The version is the time of publishing and the first digits of its content's hash. Content that is there
         already keeps its version. `move` takes the files away from `source`, which must be on the same file system.
         """
-        _check_name("artifact name", name)
+        check_name("artifact name", name)
         paths = sorted(path for path in source.rglob("*") if path.is_file() and path != source / MANIFEST_FILE)
         files = {path.relative_to(source).as_posix(): _digest(path) for path in paths}
         if not files:
@@ -85,7 +58,32 @@ class ArtifactStore:
             if version.endswith(content[:8]) and _manifest(directory / version)["files"] == files:
                 return Artifact(name=name, version=version, directory=directory / version)
         version = f"{self._clock():%Y%m%dT%H%M%S}-{content[:8]}"
-        partial = directory / f".{version}.partial"
+        partial = directory / f".{version}{PARTIAL_SUFFIX}"
+        with locked(directory / PUBLISHING_LOCK):
+            try:
+                self._fill(partial, name, version, source, files, parents, move=move)
+            except OSError as error:
+                if not move:
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise ArtifactError(
+                    f"{name} cannot be published in {self.root}: {error}; nothing has changed, make room and repeat"
+                ) from error
+            partial.rename(directory / version)
+            sync(directory)
+        return Artifact(name=name, version=version, directory=directory / version)
+
+    def _fill(
+        self,
+        partial: Path,
+        name: str,
+        version: str,
+        source: Path,
+        files: dict[str, Any],
+        parents: Mapping[str, Any] | None,
+        *,
+        move: bool,
+    ) -> None:
+        """Make the version under a name that is none yet."""
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for file in files:
@@ -94,9 +92,9 @@ class ArtifactStore:
                 (source / file).rename(partial / file)
             else:
                 shutil.copyfile(source / file, partial / file)
-            _sync(partial / file)
+            sync(partial / file)
         for folder in {(partial / file).parent for file in files}:
-            _sync(folder)
+            sync(folder)
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "name": name,
@@ -106,47 +104,73 @@ class ArtifactStore:
             "files": files,
         }
         (partial / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
-        _sync(partial / MANIFEST_FILE)
-        partial.rename(directory / version)
-        _sync(directory)
-        return Artifact(name=name, version=version, directory=directory / version)
+        sync(partial / MANIFEST_FILE)
 
     def names(self) -> list[str]:
         """Names of which there is a version, in their order."""
         found = {path.parents[1].name for path in self.root.glob(f"*/*/{MANIFEST_FILE}")}
-        return sorted(name for name in found if _NAME.fullmatch(name) and self.versions(name))
+        return sorted(name for name in found if NAME.fullmatch(name) and self.versions(name))
 
     def versions(self, name: str) -> list[str]:
         """Versions of `name`, oldest first."""
         found = (self.root / name).glob(f"*/{MANIFEST_FILE}")
         return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
 
-    def set_label(self, name: str, label: str, version: str) -> None:
-        """Point `label` at `version`, in one step that readers see before or after, never between."""
-        _check_name("label", label)
+    def set_label(self, name: str, label: str, version: str, *, expected: str | None = None) -> None:
+        """Point `label` at `version`, in one step that readers see before or after, never between.
+
+        LabelMoved where it does not point at `expected`, if that is told: someone else was faster.
+        """
+        check_name("label", label)
+        labels = self._labels(name)
         if version not in self.versions(name):
             raise ArtifactError(self._unknown(name, version))
-        path = self.root / name / "labels" / label
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{label}.partial")
-        partial.write_text(f"{version}\n")
-        _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
+        with labels.changing():
+            if version not in self.versions(name):
+                raise ArtifactError(self._unknown(name, version))
+            labels.set(label, version, expected=expected)
+
+    def roll_back(self, name: str, label: str, *, expected: str | None = None) -> str:
+        """Point `label` at the version before the present one, which is returned; again, at the one before that.
+
+        ArtifactError where there was none or it is damaged; LabelMoved as `set_label`.
+        """
+        labels = self._labels(name)
+        if labels.get(label) is None:
+            raise ArtifactError(self._no_label(name, label))
+        with labels.changing():
+            version = previous(labels, name, label)
+            if version not in self.versions(name):
+                raise ArtifactError(self._unknown(name, version))
+            self._verify(self.root / name / version)
+            labels.set(label, version, expected=expected, how=ROLLBACK)
+        return version
+
+    def label_history(self, name: str) -> list[LabelChange]:
+        """Every change of the labels of `name`, oldest first."""
+        return self._labels(name).history()
 
     def labelled(self, name: str, label: str) -> str | None:
         """The version that `label` points at, None where there is none: one small file, read anew each time."""
-        if not (_NAME.fullmatch(name) and _NAME.fullmatch(label)):
-            return None
-        try:
-            return (self.root / name / "labels" / label).read_text().strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return self._labels(name).get(label)
 
     def labels(self, name: str) -> dict[str, str]:
         """Label → version."""
-        found = (path for path in (self.root / name / "labels").glob("*") if not path.name.startswith("."))
-        return {path.name: path.read_text().strip() for path in sorted(found)}
+        return self._labels(name).all()
+
+    def hold(self, artifact: Artifact) -> holds.Hold:
+        """Keep a version from being removed until it is let go; a directory outside the store is not ours to remove."""
+        if artifact.directory != self.root / artifact.name / artifact.version:
+            raise ArtifactError(f"{artifact.directory} is not in {self.root}; hold a version of this store")
+        return holds.hold(artifact.directory)
+
+    def remove_unneeded(self, name: str, *, keep: int = 2) -> Removed:
+        """Remove versions that no label needs and no process holds, and what killed processes left.
+
+        Each label keeps its version and the `keep` before it, to be rolled back to; of versions that never had a label
+        the `keep` newest stay.
+        """
+        return remove_unneeded(self.root / name, self._labels(name), self.versions(name), keep=keep)
 
     def resolve(self, reference: str) -> Artifact:
         """The artifact behind "name@label", "name/version" or the path of a directory, every hash checked.
@@ -158,10 +182,7 @@ class ArtifactStore:
             name, label = reference.split("@", 1)
             labels = self.labels(name)
             if label not in labels:
-                have = ", ".join(f"{name}@{known}" for known in labels) or f"no label of {name!r}"
-                raise ArtifactError(
-                    f"no {self._kind.noun} {reference!r} in {self.root}: there is {have}; {self._kind.remedy}"
-                )
+                raise ArtifactError(self._no_label(name, label))
             reference = f"{name}/{labels[label]}"
         inside = self.root / reference
         if _is_version(reference) and (inside / MANIFEST_FILE).exists():
@@ -189,6 +210,13 @@ class ArtifactStore:
                 raise ArtifactError(f"{path} is {state} since it was published; restore it or use another version")
         return manifest
 
+    def _labels(self, name: str) -> Labels:
+        return Labels(self.root / name, self._clock)
+
+    def _no_label(self, name: str, label: str) -> str:
+        have = ", ".join(f"{name}@{known}" for known in self.labels(name)) or f"no label of {name!r}"
+        return f"no {self._kind.noun} '{name}@{label}' in {self.root}: there is {have}; {self._kind.remedy}"
+
     def _unknown(self, name: str, version: str) -> str:
         have = ", ".join(self.versions(name)) or "none"
         return f"no version {version!r} of {name!r} in {self.root}; versions there: {have}"
@@ -196,14 +224,7 @@ class ArtifactStore:
 
 def _is_version(reference: str) -> bool:
     parts = reference.split("/")
-    return len(parts) == 2 and all(_NAME.fullmatch(part) for part in parts)
-
-
-def _check_name(what: str, name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise ArtifactError(
-            f"{what} must be 1 to 100 letters, digits, '.', '_' or '-', and start with a letter or digit; got {name!r}"
-        )
+    return len(parts) == 2 and all(NAME.fullmatch(part) for part in parts)
 
 
 def _manifest(directory: Path) -> dict[str, Any]:
@@ -221,11 +242,3 @@ def _manifest(directory: Path) -> dict[str, Any]:
 def _digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""Versions of models, galleries and indexes: published whole, checked before use, labelled, rolled back, removed."""
+
+from recollect.artifacts.holds import Hold
+from recollect.artifacts.kinds import GALLERIES, INDEXES, MODELS, Artifact, ArtifactKind
+from recollect.artifacts.labels import STABLE, LabelChange
+from recollect.artifacts.store import MANIFEST_FILE, ArtifactStore
+
+__all__ = [
+    "GALLERIES",
+    "INDEXES",
+    "MANIFEST_FILE",
+    "MODELS",
+    "STABLE",
+    "Artifact",
+    "ArtifactKind",
+    "ArtifactStore",
+    "Hold",
+    "LabelChange",
+]

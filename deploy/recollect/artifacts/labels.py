@@ -1,0 +1,134 @@
+"""Which version each label of one name points at, and pointed at before: one small file a label, replaced in one step.
+
+<name>/labels/<label>           the version
+<name>/labels/.history.jsonl    every change: when, which label, from which version to which
+<name>/labels/.lock             held by whoever changes or removes
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from recollect.artifacts.durable import locked, replace_text, sync
+from recollect.artifacts.kinds import NAME, check_name
+from recollect.errors import ArtifactError, LabelMoved
+
+STABLE = "stable"
+"""The label that serving follows when nothing else is said."""
+SET, ROLLBACK = "set", "rollback"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelChange:
+    """A label that was moved."""
+
+    time: str
+    """When, ISO 8601 with its zone."""
+    label: str
+    version: str
+    before: str | None
+    """What it pointed at until then; None: there was no such label."""
+    how: str
+    """set or rollback."""
+
+
+class Labels:
+    """The labels of one name, whose directory is `directory`."""
+
+    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
+        self._directory = directory / "labels"
+        self._name = directory.name
+        self._clock = clock
+
+    def get(self, label: str) -> str | None:
+        """The version that `label` points at, None where there is none: one small file, read anew each time."""
+        if not (NAME.fullmatch(self._name) and NAME.fullmatch(label)):
+            return None
+        try:
+            return (self._directory / label).read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def all(self) -> dict[str, str]:
+        """Label → version."""
+        found = sorted(path for path in self._directory.glob("*") if not path.name.startswith("."))
+        return {path.name: path.read_text().strip() for path in found}
+
+    def set(self, label: str, version: str, *, expected: str | None = None, how: str = SET) -> None:
+        """Point `label` at `version`; whoever calls holds `changing`.
+
+        LabelMoved where `expected` is told and the label points at something else.
+        """
+        check_name("label", label)
+        before = self.get(label)
+        if expected is not None and before != expected:
+            raise LabelMoved(
+                f"label {label!r} of {self._name!r} points at {before or 'nothing'}, not at {expected} as expected; "
+                "look at what was activated meanwhile, then say it again"
+            )
+        if before == version:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # First told, then done: what was told and not done is known by its version, which the label does not have.
+        change = LabelChange(
+            time=self._clock().isoformat(timespec="seconds"), label=label, version=version, before=before, how=how
+        )
+        with self._history.open("a") as file:
+            file.write(json.dumps(asdict(change)) + "\n")
+        sync(self._history)
+        replace_text(self._directory / label, f"{version}\n")
+
+    def history(self) -> list[LabelChange]:
+        """Every change of every label, oldest first; a line that a crash cut short is left out."""
+        try:
+            lines = self._history.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        changes = []
+        for line in lines:
+            try:
+                changes.append(LabelChange(**json.loads(line)))
+            except (ValueError, TypeError):
+                continue
+        return changes
+
+    def stack(self, label: str) -> list[str]:
+        """The versions that `label` pointed at, the present one last; a rollback takes the one it left away."""
+        current = self.get(label)
+        if current is None:
+            return []
+        versions: list[str] = []
+        for change in self.history():
+            if change.label != label:
+                continue
+            if change.how == ROLLBACK and change.version in versions:
+                del versions[len(versions) - versions[::-1].index(change.version) :]
+            else:
+                versions.append(change.version)
+        while versions and versions[-1] != current:
+            versions.pop()
+        return versions or [current]
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Keep others from changing labels, and from removing versions, until the block ends."""
+        with locked(self._directory / ".lock"):
+            yield
+
+    @property
+    def _history(self) -> Path:
+        return self._directory / ".history.jsonl"
+
+
+def previous(labels: Labels, name: str, label: str) -> str:
+    """The version that `label` pointed at before the present one; ArtifactError where there was none."""
+    stack = labels.stack(label)
+    if len(stack) < 2:
+        raise ArtifactError(
+            f"{name}@{label} points at {stack[-1] if stack else 'nothing'} and pointed at nothing before; "
+            "there is nothing to roll back to"
+        )
+    return stack[-2]

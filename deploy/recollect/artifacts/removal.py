@@ -1,0 +1,69 @@
+"""Remove versions that nobody needs: never one that a label points at or could be rolled back to, or a process uses."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from recollect.artifacts.durable import locked, sync
+from recollect.artifacts.holds import forget, held_alone
+from recollect.artifacts.labels import Labels
+
+REMOVED_SUFFIX, PARTIAL_SUFFIX, PUBLISHING_LOCK = ".removed", ".partial", ".publishing"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """What was removed of one name."""
+
+    versions: tuple[str, ...]
+    """Oldest first."""
+    held: tuple[str, ...]
+    """Versions that would have gone, had no process used them."""
+    leftovers: int
+    """Directories that killed processes left."""
+    bytes: int
+    """Disk space that was freed."""
+
+
+def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, keep: int) -> Removed:
+    """Remove from a name's `directory` what no label needs, of its `versions`, oldest first.
+
+    Each label keeps its version and the `keep` before it; of versions that never had a label the `keep` newest stay. A
+    process that is killed here leaves a version that is there whole, or that is none any more.
+    """
+    gone, held, freed = [], [], 0
+    with labels.changing():
+        needed = {version for label in labels.all() for version in labels.stack(label)[-keep - 1 :]}
+        once = {change.version for change in labels.history()}
+        never = [version for version in versions if version not in once]
+        needed |= set(never[max(0, len(never) - keep) :])
+        for version in versions:
+            if version in needed:
+                continue
+            alone = held_alone(directory / version)
+            if alone is None:
+                held.append(version)
+                continue
+            with alone:
+                freed += _size(directory / version)
+                # Renamed first: half a version would be one that is damaged.
+                (directory / version).rename(directory / f".{version}{REMOVED_SUFFIX}")
+                sync(directory)
+                forget(directory / version)
+            gone.append(version)
+    leftovers = list(directory.glob(f".*{REMOVED_SUFFIX}"))
+    for path in leftovers:
+        shutil.rmtree(path)
+    with locked(directory / PUBLISHING_LOCK):
+        # Nobody publishes now, so that what is half there was left.
+        partial = list(directory.glob(f".*{PARTIAL_SUFFIX}"))
+        for path in partial:
+            freed += _size(path)
+            shutil.rmtree(path)
+    return Removed(
+        versions=tuple(gone), held=tuple(held), leftovers=len(leftovers) - len(gone) + len(partial), bytes=freed
+    )
+
+
+def _size(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
