@@ -3,8 +3,11 @@
 RecollectError
 ├── SetupError       something that must be installed, started or reachable is not (Redis binary, Ray, a port)
 └── ArtifactError    a version or label of a model or an index is missing, torn or altered
+    ├── IndexRefused a version of an index that may not answer, and why
     └── LabelMoved   a label does not point at what the caller expected: someone else was faster
 """
+
+from collections.abc import Sequence
 
 
 class RecollectError(Exception):
@@ -17,6 +20,15 @@ class SetupError(RecollectError):
 
 class ArtifactError(RecollectError):
     """A version or label of a model or an index is missing, torn or altered."""
+
+
+class IndexRefused(ArtifactError):  # noqa: N818 - it is the index's state, not the program's
+    """A version of an index may not answer; `reasons` say why, each with a remedy."""
+
+    def __init__(self, reference: str, reasons: Sequence[str]) -> None:
+        super().__init__(f"{reference} may not answer, what answered before does so still: {'; '.join(reasons)}")
+        self.reference = reference
+        self.reasons = tuple(reasons)
 
 
 class LabelMoved(ArtifactError):  # noqa: N818 - it is the label's state, not the program's

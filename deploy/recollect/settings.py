@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+if TYPE_CHECKING:
+    from retrieval.index.quality import Thresholds
 
 
 class Settings(BaseSettings):
@@ -53,12 +56,32 @@ class Settings(BaseSettings):
     """Processes that hold such a model; they share `var`."""
     gallery_label: str = "stable"
     """The label whose version of a gallery answers."""
+    index_min_recall: float = Field(default=0.95, ge=0, le=1)
+    """Recall@10 against exact search that an index must reach to be activated."""
+    index_min_coverage: float = Field(default=0.99, ge=0, le=1)
+    """Share of the live index's ids that it must hold."""
+    index_max_norm_drift: float = Field(default=0.5, ge=0)
+    """Change of the vectors' mean length against the live index that it may show, as a share."""
+    index_min_overlap: float = Field(default=0.1, ge=0, le=1)
+    """Share of the live index's ten neighbours that it must give too."""
     llm_base_url: str | None = None
     """Where a language model answers chat completions, as https://host/v1; it writes descriptors of new classes."""
     llm_api_key: SecretStr | None = None
     """Key for it; None where it asks for none."""
     llm_model: str | None = None
     """Which of its models to ask."""
+
+    @property
+    def index_thresholds(self) -> "Thresholds":
+        """What an index must reach to be activated."""
+        from retrieval.index.quality import Thresholds
+
+        return Thresholds(
+            recall=self.index_min_recall,
+            coverage=self.index_min_coverage,
+            norm_drift=self.index_max_norm_drift,
+            overlap=self.index_min_overlap,
+        )
 
     @classmethod
     def settings_customise_sources(

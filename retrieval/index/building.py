@@ -8,7 +8,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from retrieval.errors import IndexingError
 from retrieval.index import steps
 from retrieval.index.build import add_vectors, empty_index, train_index
-from retrieval.index.files import MANIFEST_FILE, write_manifest
+from retrieval.index.files import write_manifest
 from retrieval.index.search import Floats, plain_index, refining_index, use_threads
 from retrieval.index.sources import VectorSource, ordered_ids, write_ordered
 from retrieval.index.spec import IndexSpec
@@ -84,25 +84,37 @@ def build_vector_index(
     steps.make(work / _TRAINED_FILE, partial(_train, spec=spec, vectors=vectors, seed=plan.seed))
     told("training", 1, 1)
     shards = _shards(work, spec, plan, count)
-    if not (work / _INDEX_DIRECTORY / MANIFEST_FILE).exists():
-        missing = [shard for shard in shards if not steps.is_whole(shard.path)]
-        for done, _ in enumerate(apply(make_shard, missing), start=len(shards) - len(missing) + 1):
-            told("adding", done, len(shards))
-        _assemble(work, vectors, shards, told)
-        norms = np.concatenate([np.linalg.norm(vectors.as_given(part), axis=1) for part in _blocks(count)])
-        facts = IndexFacts(
-            spec=spec,
-            count=count,
-            dimension=dimension,
-            normalized=plan.normalized,
-            norm_mean=float(norms.mean()),
-            norm_std=float(norms.std()),
-            source=source.facts,
-            seed=plan.seed,
-        )
-        files = {"index": INDEX_FILE, "ids": IDS_FILE, "vectors": VECTORS_FILE}
-        write_manifest(work / _INDEX_DIRECTORY, files, facts.as_json())
-    return VectorIndex.open(work / _INDEX_DIRECTORY)
+    directory = work / _INDEX_DIRECTORY
+    try:
+        return VectorIndex.open(directory)
+    except IndexingError:
+        shutil.rmtree(directory, ignore_errors=True)  # not there yet, or half of it taken away by a killed move
+    missing = [shard for shard in shards if not steps.is_whole(shard.path)]
+    for done, _ in enumerate(apply(make_shard, missing), start=len(shards) - len(missing) + 1):
+        told("adding", done, len(shards))
+    _assemble(work, vectors, shards, told)
+    norms = np.concatenate([np.linalg.norm(vectors.as_given(part), axis=1) for part in _blocks(count)])
+    facts = IndexFacts(
+        spec=spec,
+        count=count,
+        dimension=dimension,
+        normalized=plan.normalized,
+        norm_mean=float(norms.mean()),
+        norm_std=float(norms.std()),
+        source=source.facts,
+        seed=plan.seed,
+    )
+    files = {"index": INDEX_FILE, "ids": IDS_FILE, "vectors": VECTORS_FILE}
+    write_manifest(directory, files, facts.as_json())
+    return VectorIndex.open(directory)
+
+
+def with_probes(index: VectorIndex, probes: int) -> VectorIndex:
+    """The same index with another number of lists to look through unless told (HNSW: candidates in view)."""
+    manifest, spec = index.manifest, replace(index.facts.spec, probes=probes)
+    facts = replace(index.facts, spec=spec).as_json()
+    write_manifest(manifest.directory, manifest.roles, facts, before=manifest)
+    return VectorIndex.open(manifest.directory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +158,6 @@ def _train(path: Path, *, spec: IndexSpec, vectors: "_Given", seed: int) -> None
 def _assemble(work: Path, vectors: "_Given", shards: list[Shard], told: Told) -> None:
     """The files of the index directory: shards behind one another, and the vectors as they are compared."""
     directory = work / _INDEX_DIRECTORY
-    shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     index = _read_index(work / _TRAINED_FILE)
     plain, refining = plain_index(index), refining_index(index)

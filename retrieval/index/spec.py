@@ -157,26 +157,29 @@ class IndexSpec:
 
 
 def choose_spec(
-    count: int, dimension: int, *, storage: Storage | None = None, memory_bytes: int | None = None
+    count: int,
+    dimension: int,
+    *,
+    kind: Kind | None = None,
+    storage: Storage | None = None,
+    refine: Storage | None = None,
+    memory_bytes: int | None = None,
 ) -> IndexSpec:
     """An index for `count` vectors: all compared where they are few, otherwise in about √count lists.
 
-    Without a `storage`, the least compressed one that fits into `memory_bytes` (4 GiB unless told). IndexingError where
-    none does.
+    `kind` overrules that. Without a `storage`, the least compressed one that fits into `memory_bytes` (4 GiB unless
+    told). IndexingError where none does.
     """
     limit = _MEMORY_BYTES if memory_bytes is None else memory_bytes
     # FAISS trains codes of single numbers by a search for the best split, which takes minutes: four numbers a code.
     codes = next((codes for codes in _CODES if dimension % (4 * codes) == 0), 1)
-    lists = 0 if count <= _FLAT_UP_TO else 2 ** round(math.log2(math.sqrt(count)))
-    tried = [storage] if storage is not None else list(Storage)
+    if kind is None:
+        kind = Kind.FLAT if count <= _FLAT_UP_TO else Kind.IVF
+    lists = max(1, 2 ** round(math.log2(math.sqrt(count)))) if kind is Kind.IVF else 0
+    probes = {Kind.FLAT: 0, Kind.IVF: min(lists, max(4, lists // 32)), Kind.HNSW: 64}[kind]
+    tried = [storage] if storage is not None else [each for each in Storage if kind is not Kind.HNSW or each != "pq"]
     for each in tried:
-        spec = IndexSpec(
-            kind=Kind.IVF if lists else Kind.FLAT,
-            storage=each,
-            lists=lists,
-            probes=max(4, lists // 32) if lists else 0,
-            codes=codes,
-        )
+        spec = IndexSpec(kind=kind, storage=each, lists=lists, probes=probes, codes=codes, refine=refine)
         if count * spec.bytes_a_vector(dimension) <= limit:
             return spec
     raise IndexingError(

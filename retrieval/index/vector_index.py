@@ -102,6 +102,7 @@ class VectorIndex:
             vectors = np.load(manifest.path("vectors"), mmap_mode="r")
         except (RuntimeError, OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise IndexingError(f"{directory} cannot be opened: {error}; build it again") from error
+        set_own_probes(index, facts.spec.probes)
         found = (index.ntotal, index.d, len(ids), vectors.shape)
         expected = (facts.count, facts.dimension, facts.count, (facts.count, facts.dimension))
         if found != expected:
@@ -120,10 +121,6 @@ class VectorIndex:
     def most_probes(self) -> int:
         """What a search could look through at most."""
         return own_probes(self._index)[1]
-
-    def look_through(self, probes: int) -> None:
-        """Have searches look through that many lists (HNSW: candidates in view) unless told; before it is shared."""
-        set_own_probes(self._index, probes)
 
     def search(
         self, queries: npt.ArrayLike, k: int, *, probes: int | None = None, allowed: Mask | None = None

@@ -35,11 +35,15 @@ class ArtifactKind:
     """What one is called."""
     remedy: str
     """How to come by one."""
+    marker: str = ""
+    """What every version of it contains, where a directory holds versions of several kinds."""
 
 
 MODELS = ArtifactKind(noun="model", remedy="train one with `recollect train` or name a model directory")
-GALLERIES = ArtifactKind(noun="gallery", remedy="make one with `recollect composed index`")
-INDEXES = ArtifactKind(noun="index", remedy="build one with `recollect index build`")
+GALLERIES = ArtifactKind(noun="gallery", remedy="make one with `recollect composed index`", marker="gallery")
+INDEXES = ArtifactKind(noun="index", remedy="build one with `recollect index build`", marker="index")
+INDEXES_AND_GALLERIES = ArtifactKind(noun="index or gallery", remedy=INDEXES.remedy)
+"""To list and remove what both keep below `var/indexes`."""
 
 
 def check_name(what: str, name: str) -> None:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recollect.artifacts import holds
 from recollect.artifacts.durable import locked, sync
+from recollect.artifacts.holds import Hold, hold
 from recollect.artifacts.kinds import MODELS, NAME, Artifact, ArtifactKind, check_name
 from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels, previous
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
@@ -54,6 +54,11 @@ class ArtifactStore:
             raise ArtifactError(f"{source} holds no files to publish")
         content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         directory = self.root / name
+        marker = self._kind.marker
+        if marker and not self.versions(name) and next(directory.glob(f"*/{MANIFEST_FILE}"), None) is not None:
+            raise ArtifactError(
+                f"{name!r} in {self.root} is not {self._kind.noun} but something else; choose another name"
+            )
         for version in self.versions(name):
             if version.endswith(content[:8]) and _manifest(directory / version)["files"] == files:
                 return Artifact(name=name, version=version, directory=directory / version)
@@ -112,9 +117,10 @@ class ArtifactStore:
         return sorted(name for name in found if NAME.fullmatch(name) and self.versions(name))
 
     def versions(self, name: str) -> list[str]:
-        """Versions of `name`, oldest first."""
-        found = (self.root / name).glob(f"*/{MANIFEST_FILE}")
-        return sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
+        """Versions of `name`, oldest first; those of another kind are not among them."""
+        found = [path.parent for path in (self.root / name).glob(f"*/{MANIFEST_FILE}")]
+        marker = self._kind.marker
+        return sorted(path.name for path in found if not path.name.startswith(".") and (path / marker).exists())
 
     def set_label(self, name: str, label: str, version: str, *, expected: str | None = None) -> None:
         """Point `label` at `version`, in one step that readers see before or after, never between.
@@ -158,11 +164,15 @@ class ArtifactStore:
         """Label → version."""
         return self._labels(name).all()
 
-    def hold(self, artifact: Artifact) -> holds.Hold:
-        """Keep a version from being removed until it is let go; a directory outside the store is not ours to remove."""
-        if artifact.directory != self.root / artifact.name / artifact.version:
+    def contains(self, artifact: Artifact) -> bool:
+        """Whether it is a version of this store, rather than a directory elsewhere."""
+        return artifact.directory == self.root / artifact.name / artifact.version
+
+    def hold(self, artifact: Artifact) -> Hold:
+        """Keep a version from being removed until it is let go; ArtifactError for a directory outside the store."""
+        if not self.contains(artifact):
             raise ArtifactError(f"{artifact.directory} is not in {self.root}; hold a version of this store")
-        return holds.hold(artifact.directory)
+        return hold(artifact.directory)
 
     def remove_unneeded(self, name: str, *, keep: int = 2) -> Removed:
         """Remove versions that no label needs and no process holds, and what killed processes left.

@@ -11,10 +11,12 @@ from recollect.cli.descriptors import descriptors_app
 from recollect.cli.encoder import encoder_app
 from recollect.cli.evaluate import evaluate
 from recollect.cli.history import history_app
+from recollect.cli.index import index_app
 from recollect.cli.kernels import kernels_app
 from recollect.cli.score import score
 from recollect.cli.serve import serve
 from recollect.cli.train import train
+from recollect.cli.versions import model_app
 
 app = typer.Typer(
     name="recollect",
@@ -29,6 +31,8 @@ app.add_typer(data_app, name="data")
 app.command()(train)
 app.command()(evaluate)
 app.add_typer(history_app, name="history")
+app.add_typer(model_app, name="model")
+app.add_typer(index_app, name="index")
 app.command()(serve)
 app.command()(score)
 app.add_typer(classify_app, name="classify")

@@ -3,7 +3,6 @@
 var/indexes/.building/<name>/   what a command has made so far; a killed one goes on there
 """
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -16,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from recollect.artifacts import GALLERIES, MANIFEST_FILE, Artifact, ArtifactStore
+from recollect.artifacts.durable import alone
 from recollect.composed.embedding import EmbeddedPictures, SkippedPicture, embed_pictures
 from recollect.composed.galleries import (
     FEATURES_DIRECTORY,
@@ -25,7 +25,6 @@ from recollect.composed.galleries import (
     close_to,
 )
 from recollect.composed.sources import PictureSource
-from recollect.errors import RecollectError
 from retrieval.composed.encoder import ComposedEncoder
 from retrieval.composed.features import DONE_FILE, INDEX_FILE, TOKENS_FILE, FrozenFeatures, vision_fingerprint
 from retrieval.errors import DatasetError
@@ -211,14 +210,9 @@ class GalleryBuilder:
     def _alone(self, name: str) -> Iterator[Path]:
         """A directory to build in; RecollectError where another command changes the same gallery."""
         building = self.root / ".building" / name
-        building.mkdir(parents=True, exist_ok=True)
         # Beside, not in it: what is built is removed when it is published.
-        with (building.parent / f"{name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RecollectError(f"another command is changing gallery {name!r}; wait until it is done") from None
-            building.mkdir(exist_ok=True)
+        with alone(building.parent / f"{name}.lock", f"another command is changing gallery {name!r}"):
+            building.mkdir(parents=True, exist_ok=True)
             yield building
 
 

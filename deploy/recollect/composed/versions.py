@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect.artifacts import GALLERIES, ArtifactStore
+from recollect.artifacts import GALLERIES, ArtifactStore, Hold
 from recollect.composed.calls import GalleryStanding
 from recollect.composed.galleries import OpenGallery, close_to
 from recollect.errors import ArtifactError
@@ -46,6 +46,7 @@ class GalleryVersions:
         # Hashing a large gallery must not keep searches from their threads.
         self._opening = ThreadPoolExecutor(1, thread_name_prefix="opening")
         self._open: dict[str, OpenGallery] = {}
+        self._holds: dict[str, Hold] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, _Failure] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -62,6 +63,8 @@ class GalleryVersions:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._opening.shutdown(wait=False, cancel_futures=True)
+        for hold in self._holds.values():
+            hold.release()
 
     async def current(self, name: str) -> OpenGallery:
         """The version of `name` that answers now.
@@ -72,6 +75,8 @@ class GalleryVersions:
         version = self._store.labelled(name, self._label)
         if version is None:
             self._open.pop(name, None)
+            if name in self._holds:
+                self._holds.pop(name).release()
             raise GalleryNotFound(await asyncio.to_thread(self._not_found, name))
         found = self._open.get(name)
         if found is None or found.version != version:
@@ -108,7 +113,7 @@ class GalleryVersions:
         if failure is not None and failure.version == version and time.monotonic() < failure.when + RETRY_S:
             return
         try:
-            opened = await asyncio.get_running_loop().run_in_executor(self._opening, self._opened, name, version)
+            opened, hold = await asyncio.get_running_loop().run_in_executor(self._opening, self._opened, name, version)
         except Exception as error:
             # What anyone may read of an error that nobody foresaw is that there was one.
             foreseen = isinstance(error, ArtifactError | RetrievalError | GalleryUnusable)
@@ -119,13 +124,21 @@ class GalleryVersions:
             self._failed[name] = _Failure(version, problem, time.monotonic())
             return
         self._failed.pop(name, None)
-        self._open[name] = opened
+        self._open[name], before = opened, self._holds.get(name)
+        self._holds[name] = hold
+        if before is not None:
+            before.release()  # what still searches it has its files open
 
-    def _opened(self, name: str, version: str) -> OpenGallery:
+    def _opened(self, name: str, version: str) -> tuple[OpenGallery, Hold]:
         artifact = self._store.resolve(f"{name}/{version}")
-        opened = OpenGallery.open(artifact, fingerprint=self._fingerprint)
-        opened.warm()
-        return opened
+        hold = self._store.hold(artifact)
+        try:
+            opened = OpenGallery.open(artifact, fingerprint=self._fingerprint)
+            opened.warm()
+        except BaseException:
+            hold.release()
+            raise
+        return opened, hold
 
     async def _labelled(self) -> list[tuple[str, str]]:
         """Every gallery that has the label, by name, and the version that it points at."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from recollect.artifacts import Hold
     from recsys.models.dare import TableDtype
     from recsys.ranking import Ranking
 
@@ -33,6 +34,8 @@ class ServedModel:
     name: str
     version: str
     ranker: Ranker
+    hold: "Hold | None" = None
+    """Keeps the version on the disk while it answers: a replica that heals loads it again."""
 
     @property
     def reference(self) -> str:
@@ -65,9 +68,10 @@ class ArtifactModels:
         """`dare@stable` becomes `dare/<version>`, a directory its whole path. Checks the hashes."""
         from recollect.artifacts import ArtifactStore
 
-        artifact = ArtifactStore(self.root).resolve(reference)
-        if artifact.directory == self.root / artifact.name / artifact.version:
-            return f"{artifact.name}/{artifact.version}"
+        store = ArtifactStore(self.root)
+        artifact = store.resolve(reference)
+        if store.contains(artifact):
+            return artifact.reference
         return str(artifact.directory.resolve())
 
     def load(self, reference: str) -> ServedModel:
@@ -75,9 +79,11 @@ class ArtifactModels:
         from recollect.artifacts import ArtifactStore
         from recsys.ranking import Ranker as TrainedRanker
 
-        artifact = ArtifactStore(self.root).resolve(reference)
+        store = ArtifactStore(self.root)
+        artifact = store.resolve(reference)
+        hold = store.hold(artifact) if store.contains(artifact) else None
         ranker = TrainedRanker.load(artifact.directory, dtype=self.dtype)
-        return ServedModel(name=artifact.name, version=artifact.version, ranker=ranker)
+        return ServedModel(name=artifact.name, version=artifact.version, ranker=ranker, hold=hold)
 
 
 class ModelSlot:

@@ -86,8 +86,10 @@ class GatewayReplica:
     async def _become(self, reference: str) -> str:
         async with self._loading:
             if reference != self._reference:
-                self._slot.swap(await self._load(reference))
+                before = self._slot.swap(await self._load(reference))
                 self._reference = reference
+                if before.hold is not None:
+                    before.hold.release()
             return self._slot.current.reference
 
     async def _load(self, reference: str) -> ServedModel:

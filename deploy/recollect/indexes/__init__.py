@@ -1,0 +1,1 @@
+"""Indexes over whole catalogues: built, judged, activated and rolled back as versions."""

@@ -1,0 +1,234 @@
+"""`recollect index` and `recollect model` as a person at a shell meets them: built, refused, rolled back, removed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from recollect.cli import app
+from recsys.data.catalogue import Catalogue
+from recsys.models.dare import Dare, DareConfig
+from recsys.models.directory import save_model
+from retrieval.index.vector_index import VectorIndex
+
+Run = Callable[..., Result]
+COUNT = 30_000
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    environment = {"RECOLLECT_VAR": "var", "COLUMNS": "200", "TERM": "dumb"}
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words], env=environment)
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same catalogue on two nights, and one that has nothing to do with it."""
+    folder, random = tmp_path_factory.mktemp("vectors"), np.random.default_rng(4)
+    centres = random.normal(size=(500, 16))
+    monday = centres[random.integers(500, size=COUNT)] + 0.5 * random.normal(size=(COUNT, 16))
+    nights = {
+        "monday": monday,
+        "tuesday": monday + 0.02 * random.normal(size=monday.shape),
+        "broken": random.normal(size=monday.shape),
+    }
+    paths = {}
+    for night, values in nights.items():
+        paths[night] = folder / f"{night}.parquet"
+        frame = pl.DataFrame({"id": np.arange(COUNT) * 5, "vector": values.astype(np.float32)})
+        frame.write_parquet(paths[night])
+    return paths
+
+
+def rows(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def labelled(run: Run) -> dict[str, list[str]]:
+    return {row["version"]: row["labels"] for row in rows(run("index", "list", "--json"))}
+
+
+def test_a_night_after_the_other_and_back(run: Run, vectors: dict[str, Path], tmp_path: Path) -> None:
+    (monday,) = rows(run("index", "build", "items", "--vectors", vectors["monday"], "--json"))
+    assert (monday["vectors"], monday["dim"]) == (COUNT, 16)
+    assert monday["recall"] >= 0.95
+    assert monday["spec"].startswith("IVF")
+    (tuesday,) = rows(run("index", "build", "items", "--vectors", vectors["tuesday"], "--json"))
+    assert tuesday["overlap"] > 0.5
+    assert tuesday["coverage"] == 1.0
+    assert labelled(run) == {monday["version"]: [], tuesday["version"]: ["stable"]}
+
+    refused = run("index", "build", "items", "--vectors", vectors["broken"])
+    assert refused.exit_code == 1
+    assert "may not answer, what answered before does so still" in refused.stderr
+    assert "of the neighbours are those of the index that answers" in refused.stderr
+    assert labelled(run)[tuesday["version"]] == ["stable"]
+    (broken,) = set(labelled(run)) - {monday["version"], tuesday["version"]}
+    again = run("index", "activate", "items", broken)
+    assert again.exit_code == 1
+    assert "may not answer" in again.stderr
+
+    (back,) = rows(run("index", "rollback", "items", "--expected", tuesday["version"], "--json"))
+    assert (back["version"], back["before"]) == (monday["version"], tuesday["version"])
+    overtaken = run("index", "activate", "items", tuesday["version"], "--expected", tuesday["version"])
+    assert overtaken.exit_code == 1
+    assert f"points at {monday['version']}, not at" in overtaken.stderr
+    assert run("index", "verify", "items@stable").exit_code == 0
+
+    (removed,) = rows(run("index", "gc", "--keep", "0", "--json"))
+    assert sorted(removed["removed"]) == sorted([tuesday["version"], broken])
+    assert labelled(run) == {monday["version"]: ["stable"]}
+    index = VectorIndex.open(tmp_path / "var" / "indexes" / "items" / monday["version"] / "index")
+    assert index.ids[int(index.search(index.vectors_at(np.array([77])), 1).rows[0, 0])] == 77 * 5
+
+
+def test_an_altered_version_is_neither_verified_nor_activated(
+    run: Run, vectors: dict[str, Path], tmp_path: Path
+) -> None:
+    (built,) = rows(run("index", "build", "items", "--vectors", vectors["monday"], "--kind", "flat", "--json"))
+    path = tmp_path / "var" / "indexes" / "items" / built["version"] / "index" / "index.faiss"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for words in (["verify", "items@stable"], ["activate", "items", built["version"], "--label", "canary"]):
+        done = run("index", *words)
+        assert done.exit_code == 1
+        assert "index.faiss is altered since it was published" in done.stderr
+
+
+def test_thresholds_come_from_the_settings(run: Run, vectors: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows(run("index", "build", "items", "--vectors", vectors["monday"], "--json"))
+    monkeypatch.setenv("RECOLLECT_INDEX_MIN_OVERLAP", "0")
+    rows(run("index", "build", "items", "--vectors", vectors["broken"], "--json"))
+    monkeypatch.setenv("RECOLLECT_INDEX_MIN_RECALL", "1")
+    options = ("--kind", "ivf", "--aim", "0", "--storage", "sq8")
+    refused = run("index", "build", "items", "--vectors", vectors["tuesday"], *options)
+    assert refused.exit_code == 1
+    assert "of the true 10 neighbours, fewer than 1.0" in refused.stderr
+
+
+@pytest.mark.slow
+def test_shards_are_made_on_ray(
+    run: Run, vectors: dict[str, Path], ray_node: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("retrieval.index.building._SHARD", 8_000)
+    (built,) = rows(run("index", "build", "items", "--vectors", vectors["monday"], "--json"))
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    (whole,) = rows(run("index", "build", "other", "--vectors", vectors["monday"], "--json"))
+    assert built["recall"] == whole["recall"]
+    # The content's hash is in the version: shards give the index that one piece gives.
+    root = tmp_path / "var" / "indexes"
+    digests = [
+        json.loads((root / name / row["version"] / "manifest.json").read_text())["files"]["index/index.faiss"]
+        for name, row in (("items", built), ("other", whole))
+    ]
+    assert digests[0] == digests[1]
+
+
+def save_tiny_model(directory: Path) -> None:
+    import torch
+
+    catalogue = Catalogue(
+        item_ids=np.array([-1, 10, 20, 30], dtype=np.int64),
+        category_rows=np.array([0, 1, 1, 2], dtype=np.int32),
+        category_ids=np.array([-1, 1, 2], dtype=np.int64),
+    )
+    config = DareConfig(n_items=3, n_categories=2, attention_dim=2, representation_dim=3)
+    model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=torch.Generator().manual_seed(1))
+    save_model(directory, model, catalogue, training={}, data={}, metrics={"test": {"auc": 0.75}})
+
+
+def test_the_items_of_a_model_are_indexed_by_its_version(run: Run, tmp_path: Path) -> None:
+    from recollect.artifacts import ArtifactStore
+    from recsys.models.directory import load_model
+
+    save_tiny_model(tmp_path / "model")
+    store = ArtifactStore(tmp_path / "var" / "models")
+    artifact = store.publish("dare", tmp_path / "model")
+    store.set_label("dare", "stable", artifact.version)
+    (built,) = rows(run("index", "build", "items", "--model", "dare@stable", "--json"))
+    index = VectorIndex.open(tmp_path / "var" / "indexes" / "items" / built["version"] / "index")
+    assert index.facts.source == {"kind": "model", "model": artifact.reference}
+    assert index.ids.to_list() == [10, 20, 30]
+    model = load_model(artifact.directory).model
+    joined = np.concatenate(
+        [
+            model.representation.item.weight.detach().numpy()[1:],
+            model.representation.category.weight.detach().numpy()[[1, 1, 2]],
+        ],
+        axis=1,
+    )
+    units = joined / np.linalg.norm(joined, axis=1, keepdims=True)
+    np.testing.assert_allclose(index.vectors_at(np.arange(3)), units, atol=1e-3)
+    (listed,) = rows(run("model", "list", "--json"))
+    assert (listed["labels"], listed["test"]) == (["stable"], {"auc": 0.75})
+    assert run("model", "verify", "dare@stable").stdout == f"{artifact.reference} is whole\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["build", "items"], "name one of --model and --vectors"),
+        (["build", "items", "--vectors", "none.parquet"], "none.parquet cannot be read as Parquet"),
+        (["build", "items", "--model", "dare@stable"], "no model 'dare@stable'"),
+        (["build", "items", "--vectors", "x", "--kind", "tree"], "--kind must be one of flat, ivf, hnsw, got 'tree'"),
+        (["list", "items"], "there is no 'items'"),
+        (["verify", "items@stable"], "no index or gallery 'items@stable'"),
+        (["activate", "items", "1"], "no version '1' of 'items'"),
+        (["rollback", "items"], "items@stable"),
+        (["gc", "items"], "there is no 'items'"),
+    ],
+    ids=lambda value: "-".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_what_is_missing_is_told(run: Run, words: list[str], match: str) -> None:
+    done = run("index", *words)
+    assert done.exit_code in (1, 2)
+    assert match in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.slow
+def test_a_rebuild_killed_at_ten_moments_leaves_what_answers_and_nothing_behind(
+    run: Run, vectors: dict[str, Path], tmp_path: Path
+) -> None:
+    (monday,) = rows(run("index", "build", "items", "--vectors", vectors["monday"], "--json"))
+    answering = tmp_path / "var" / "indexes" / "items" / monday["version"]
+    before = {path.name: path.read_bytes() for path in sorted(answering.rglob("*")) if path.is_file()}
+    command = [sys.executable, "-c", "from recollect.entry import main; main()", "index", "build", "items"]
+    environment = {**os.environ, "RECOLLECT_VAR": "var", "TERM": "dumb"}
+    random, killed = np.random.default_rng(0), 0
+    started = time.monotonic()
+    subprocess.run([*command, "--vectors", vectors["monday"], "--label", ""], env=environment, check=True)
+    whole_s = time.monotonic() - started
+    for number, moment in enumerate(random.uniform(0.4, 1.0, 10)):
+        # Every other time another source, so that the build begins anew.
+        night = ("tuesday", "broken")[number // 2 % 2]
+        with subprocess.Popen([*command, "--vectors", vectors[night], "--label", ""], env=environment) as process:
+            try:
+                process.wait(whole_s * float(moment))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+        assert labelled(run)[monday["version"]] == ["stable"]
+        assert {path.name: path.read_bytes() for path in sorted(answering.rglob("*")) if path.is_file()} == before
+    assert killed >= 3
+    (tuesday,) = rows(run("index", "build", "items", "--vectors", vectors["tuesday"], "--json"))
+    assert labelled(run)[tuesday["version"]] == ["stable"]
+    rows(run("index", "gc", "--keep", "0", "--json"))
+    root = tmp_path / "var" / "indexes"
+    assert sorted(path.name for path in (root / ".building").iterdir()) == ["items.lock"]
+    left = {path.name for path in (root / "items").iterdir()}
+    assert left == {tuesday["version"], "labels", ".holds", ".publishing"}
