@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-SHARED_FROM = 1 << 24
-"""Multiplications from which threads share a call: some 0.8 ms of work, well above what waking them costs."""
+SHARED_FROM = 1 << 23
+"""Multiplications from which threads share a call: some 0.4 ms of work, well above what waking them costs."""
 READING = 64
 """Multiplications that take as long as it takes to read a row."""
-_TARGETS_A_SHARE = 128
+_TARGETS_A_SHARE = 32
 """Targets for which it is worth it that a thread gathers a history that others gather as well."""
 
 _pools: dict[int, ThreadPoolExecutor] = {}

@@ -72,8 +72,8 @@ def add_vectors(
 def finite(vectors: Any, *, first: int = 0) -> Floats:
     """The vectors [n, d] as FAISS takes them; IndexingError names the first row that is not finite, from `first` on."""
     taken: Floats = np.ascontiguousarray(vectors, dtype=np.float32)
-    bad = np.flatnonzero(~np.isfinite(taken).all(axis=1))
-    if len(bad):
+    if not np.isfinite(taken).all():
+        bad = np.flatnonzero(~np.isfinite(taken).all(axis=1))
         raise IndexingError(f"vectors must be finite, row {first + int(bad[0])} is not; embed it again or leave it out")
     return taken
 

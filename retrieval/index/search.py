@@ -32,7 +32,11 @@ def search(
     id, the lowest of a byte first, that says whether it may be found: see `allowed_bits`. Where fewer than k are found
     the rest has id −1.
     """
-    similarities, ids = index.search(queries, k, params=_parameters(index, probes, allowed))
+    if probes is None and allowed is None:
+        # As it is: making parameters takes longer than a search in a small index.
+        similarities, ids = index.search(queries, k)
+    else:
+        similarities, ids = index.search(queries, k, params=_parameters(index, probes, allowed))
     return similarities, ids
 
 
@@ -55,9 +59,14 @@ def own_probes(index: Any) -> tuple[int, int]:
 
 
 def set_own_probes(index: Any, probes: int) -> None:
-    """Have an index look through that many lists (HNSW: candidates in view) unless told."""
+    """Have an index look through that many lists (HNSW: candidates in view) unless told.
+
+    One that refines compares four times as many candidates again as are asked for.
+    """
     faiss = _faiss()
-    plain = plain_index(index)
+    whole, plain = faiss.downcast_index(index), plain_index(index)
+    if isinstance(whole, faiss.IndexRefine):
+        whole.k_factor = _REFINED
     if isinstance(plain, faiss.IndexIVF):
         plain.nprobe = probes
     elif isinstance(plain, faiss.IndexHNSW):

@@ -25,6 +25,7 @@ INDEX_FILE, IDS_FILE, VECTORS_FILE = "index.faiss", "ids.parquet", "vectors.npy"
 ID_COLUMN = "id"
 _BLOCK = 65_536
 """Vectors that are compared with all queries at once."""
+_TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,8 +177,8 @@ class VectorIndex:
 
 def unit(vectors: Floats) -> Floats:
     """Each vector at length 1; one that is zero stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Floats = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
+    scaled: Floats = vectors / np.maximum(lengths, _TINY)
     return scaled
 
 

@@ -52,7 +52,8 @@ def test_the_error_of_another_thread_arrives_after_all_have_ended() -> None:
 def test_work_is_shared_when_there_is_enough_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     one, eight = np.array([0, 10_000]), np.arange(9) * 10_000
-    assert shares(one, 1, 500, 1 << 30) == [(0, 1, 0, 168), (0, 1, 168, 332), (0, 1, 332, 500)]
+    assert shares(one, 1, 500, 1 << 30) == [(0, 1, 0, 124), (0, 1, 124, 248), (0, 1, 248, 376), (0, 1, 376, 500)]
     assert shares(eight, 8, 1, 1 << 30) == [(0, 2, 0, 1), (2, 4, 0, 1), (4, 6, 0, 1), (6, 8, 0, 1)]
     assert shares(one, 1, 500, 1 << 10) == [(0, 1, 0, 500)]
-    assert shares(one, 1, 100, 1 << 30) == [(0, 1, 0, 100)], "too few targets to gather the history twice for"
+    assert shares(one, 1, 100, 1 << 30) == [(0, 1, 0, 32), (0, 1, 32, 68), (0, 1, 68, 100)]
+    assert shares(one, 1, 63, 1 << 30) == [(0, 1, 0, 63)], "too few targets to gather the history twice for"

@@ -14,6 +14,8 @@ at = np.uint64
 """An unsigned index spares numba's test for a negative one, without which nothing is vectorised."""
 LANES = 16
 """Numbers in a cache line."""
+ROWS = 4
+"""Rows that products and sums take at a time."""
 PADDING = np.finfo(np.float32).min
 """Score that stands for padding, as in `target_attention.reference.masked_softmax`."""
 SUMS = {"contract", "reassoc"}

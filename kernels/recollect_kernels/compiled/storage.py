@@ -7,7 +7,7 @@ import numpy as np
 from numba import float32, int8, int32, int64, njit, uint16
 from numba.extending import overload
 
-from recollect_kernels.compiled.building import SUMS, at
+from recollect_kernels.compiled.building import ROWS, SUMS, at
 
 STORED = ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
 """Types of tables, and of the rows that name their rows, that there are loops for."""
@@ -85,7 +85,23 @@ def _score_stored_rows(table, scales, rows, first, n, gathered, query, scores):
 
     def score_fp32(table, scales, rows, first, n, gathered, query, scores):
         d = table.shape[1]
-        for j in range(n):
+        whole = n // ROWS * ROWS
+        # Four at a time: their sums wait for memory and for one another less than one sum after the other would.
+        for j in range(0, whole, ROWS):
+            r0, r1 = at(rows[at(first + j)]), at(rows[at(first + j + 1)])
+            r2, r3 = at(rows[at(first + j + 2)]), at(rows[at(first + j + 3)])
+            p0, p1, p2, p3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            for f in range(d):
+                x = query[at(f)]
+                p0 += table[r0, at(f)] * x
+                p1 += table[r1, at(f)] * x
+                p2 += table[r2, at(f)] * x
+                p3 += table[r3, at(f)] * x
+            scores[at(j)] += p0
+            scores[at(j + 1)] += p1
+            scores[at(j + 2)] += p2
+            scores[at(j + 3)] += p3
+        for j in range(whole, n):
             row = at(rows[at(first + j)])
             product = np.float32(0)
             for f in range(d):

@@ -6,10 +6,7 @@ Rows are taken four at a time, so that a vector that meets them is read and writ
 import numpy as np
 from numba import njit
 
-from recollect_kernels.compiled.building import LANES, SUMS, at
-
-ROWS = 4
-"""Rows that products and sums take at a time."""
+from recollect_kernels.compiled.building import LANES, ROWS, SUMS, at
 
 ZERO = np.float32(0)
 ONE = np.float32(1)

@@ -3,6 +3,7 @@
 import typer
 
 from recollect.cli.bench.classify import classify
+from recollect.cli.bench.index import index
 from recollect.cli.bench.kernels import kernels
 
 bench_app = typer.Typer(
@@ -12,3 +13,4 @@ bench_app = typer.Typer(
 )
 bench_app.command()(kernels)
 bench_app.command()(classify)
+bench_app.command()(index)
