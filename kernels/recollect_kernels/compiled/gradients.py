@@ -8,9 +8,8 @@ import numpy as np
 from numba import boolean, float32, int32, int64, njit, void
 
 from recollect_kernels.compiled.attention import BLOCK, ask_for_kept, find, score_block, take_block
-from recollect_kernels.compiled.building import LANES, at, compiled, prefetch
+from recollect_kernels.compiled.building import LANES, ROWS, at, compiled, prefetch
 from recollect_kernels.compiled.vectors import (
-    ROWS,
     ZERO,
     add_from,
     add_rows,

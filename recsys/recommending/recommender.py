@@ -1,0 +1,103 @@
+"""Candidates → the model's scores → the best of them, no category too often."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recsys.data.catalogue import Catalogue
+from recsys.recommending.candidates import CandidateConfig, Candidates, Ids, ItemNeighbours, Rank, find_candidates
+
+Allowed = Callable[[Ids], npt.NDArray[np.bool_]]
+"""Which of some items [C] may be shown."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recommendations:
+    """At most n items, best first."""
+
+    item_ids: Ids
+    """[n]"""
+    scores: npt.NDArray[np.float32]
+    """[n] probability of interest."""
+    origins: npt.NDArray[np.int64]
+    """[n] an Origin each."""
+    behaviours: Ids
+    """[n] item of the behaviour that brought it in; −1 for what is popular."""
+    similarities: npt.NDArray[np.float32]
+    """[n] how alike it and that behaviour are."""
+    candidates: int
+    """How many were ranked."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recommender:
+    """A model and an index of its items. It only reads, so threads may share it."""
+
+    rank: Rank
+    neighbours: ItemNeighbours
+    catalogue: Catalogue
+    """The model's vocabulary, which knows categories."""
+    popular: Ids
+    """Item ids in descending order of how many users wanted them."""
+    config: CandidateConfig
+
+    def recommend(
+        self,
+        history: Ids,
+        n: int,
+        *,
+        exclude_seen: bool = True,
+        excluded: Ids | None = None,
+        allowed: Allowed | None = None,
+        most_of_a_category: int | None = None,
+    ) -> Recommendations:
+        """The best n for a user with `history` [L] of item ids, oldest first; fewer where fewer may be shown.
+
+        `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which of the
+        candidates may be shown. Of one category at most `most_of_a_category` are.
+        """
+        unwanted = [part for part in (excluded, history if exclude_seen else None) if part is not None]
+        found = find_candidates(
+            history,
+            self.neighbours,
+            self.rank,
+            self.popular,
+            self.config,
+            excluded=np.concatenate(unwanted) if unwanted else None,
+        )
+        if allowed is not None:
+            found = _only(found, allowed(found.item_ids))
+        scores = self.rank(history, found.item_ids).scores
+        order = np.argsort(-scores, kind="stable")
+        if most_of_a_category is not None:
+            categories = self.catalogue.category_rows[self.catalogue.rows_of(found.item_ids)]
+            order = order[capped(categories[order], most_of_a_category)]
+        best = order[:n]
+        return Recommendations(
+            item_ids=found.item_ids[best],
+            scores=scores[best],
+            origins=found.origins[best],
+            behaviours=found.behaviours[best],
+            similarities=found.similarities[best],
+            candidates=len(found.item_ids),
+        )
+
+
+def capped(categories: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.int64]:
+    """Places, ascending, of the first `most` of each category."""
+    order = np.argsort(categories, kind="stable")
+    ordered = categories[order]
+    begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, dtype=np.int64)
+    within = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.r_[begins, len(ordered)]))
+    return np.sort(order[within < most])
+
+
+def _only(found: Candidates, mask: npt.NDArray[np.bool_]) -> Candidates:
+    return Candidates(
+        item_ids=found.item_ids[mask],
+        origins=found.origins[mask],
+        behaviours=found.behaviours[mask],
+        similarities=found.similarities[mask],
+    )

@@ -1,0 +1,133 @@
+"""Candidates worked out by hand: whose neighbours, in which order, what the model looked at, and what fills up."""
+
+import numpy as np
+import pytest
+
+from recsys.errors import ConfigError
+from recsys.ranking import Ranking
+from recsys.recommending.candidates import (
+    CandidateConfig,
+    Origin,
+    find_candidates,
+    latest_distinct,
+    most_attended,
+)
+
+
+class Line:
+    """Items 0 … 99 stand in a line; the nearest are those beside. Item 50 is not in the index."""
+
+    def nearest(self, item_ids, k):
+        ids, similarities = [], []
+        for item in item_ids.tolist():
+            others = sorted((other for other in range(100) if other not in (item, 50)), key=lambda o: abs(o - item))
+            near = [-1] * k if item == 50 else (others[:k] + [-1] * k)[:k]
+            ids.append(near)
+            similarities.append([0.0 if other < 0 else 1 / (1 + abs(other - item)) for other in near])
+        return np.array(ids, dtype=np.int64), np.array(similarities, dtype=np.float32)
+
+
+class Looks:
+    """Scores all alike and finds what `at` says; counts its calls."""
+
+    def __init__(self, *at, weights=None):
+        self.at, self.weights, self.asked = at, weights, []
+
+    def __call__(self, _history, candidates, *, explain=False):
+        self.asked.append(candidates.tolist())
+        count = len(candidates)
+        weights = self.weights or [1 / len(self.at)] * len(self.at)
+        return Ranking(
+            scores=np.full(count, 0.5, dtype=np.float32),
+            known=np.ones(count, dtype=bool),
+            found_positions=np.tile(np.array(self.at, dtype=np.int64), (count, 1)) if explain else None,
+            found_weights=np.tile(np.array(weights, dtype=np.float32), (count, 1)) if explain else None,
+        )
+
+
+def found(history, *, popular=(), rank=None, excluded=None, **sizes):
+    config = CandidateConfig(**{"candidates": 100, "recent": 2, "attended": 0, "neighbours": 2} | sizes)
+    history = np.array(history, dtype=np.int64)
+    unwanted = None if excluded is None else np.array(excluded)
+    candidates = find_candidates(
+        history, Line(), rank or Looks(0), np.array(popular, dtype=np.int64), config, excluded=unwanted
+    )
+    return list(
+        zip(candidates.item_ids.tolist(), candidates.origins.tolist(), candidates.behaviours.tolist(), strict=True)
+    )
+
+
+def test_the_latest_distinct_items_latest_first():
+    history = np.array([7, 1, 2, 7, 3, 3, 2])
+    assert latest_distinct(history, 3).tolist() == [2, 3, 7]
+    assert latest_distinct(history, 99).tolist() == [2, 3, 7, 1]
+    assert latest_distinct(history[:0], 3).tolist() == []
+
+
+def test_neighbours_of_the_latest_take_turns():
+    assert found([5, 80, 20]) == [(19, 1, 20), (79, 1, 80), (21, 1, 20), (81, 1, 80)]
+
+
+def test_an_item_keeps_what_brought_it_in_first():
+    assert [item for item, _, _ in found([21, 20])] == [19, 20, 21, 22]
+    assert (21, Origin.RECENT, 22) in found([22, 20])  # its first, and the second of 20
+
+
+def test_what_is_popular_fills_up_and_comes_last():
+    assert found([20], popular=[19, 3, 4, 5], candidates=4) == [(19, 1, 20), (21, 1, 20), (3, 3, -1), (4, 3, -1)]
+
+
+def test_a_new_user_gets_what_is_popular():
+    assert found([], popular=[3, 4, 5], candidates=2) == [(3, 3, -1), (4, 3, -1)]
+    assert found([], popular=[]) == []
+
+
+def test_an_item_outside_the_index_brings_nothing_and_does_no_harm():
+    assert found([50]) == []
+    assert found([20, 50]) == [(19, 1, 20), (21, 1, 20)]
+
+
+def test_the_nearest_of_each_come_before_the_second_of_any():
+    assert [item for item, _, _ in found([80, 20], candidates=2)] == [19, 79]
+
+
+def test_nothing_that_is_excluded():
+    assert [item for item, _, _ in found([20], popular=[3, 4], excluded=[19, 3])] == [21, 4]
+
+
+def test_the_most_attended_behaviours_bring_candidates_however_old():
+    rank = Looks(0, 2, weights=[0.9, 0.1])
+    got = found([70, 10, 30, 20], rank=rank, attended=1)
+    assert (69, Origin.ATTENDED, 70) in got
+    assert {behaviour for _, _, behaviour in got} == {20, 30, 70}
+    assert rank.asked == [[19, 29, 21, 31]]  # the candidates of the latest, in their order
+
+
+def test_only_as_many_are_asked_as_told_and_none_without_need():
+    rank = Looks(0)
+    found([70, 10, 30, 20], rank=rank, attended=1, asked=3)
+    assert len(rank.asked[0]) == 3
+    idle = Looks(0)
+    found([30, 20], rank=idle, attended=5)  # the latest are all there are
+    assert idle.asked == []
+
+
+def test_attention_counts_by_score_and_over_repeats():
+    history = np.array([4, 9, 4, 6])
+    ranking = Ranking(
+        scores=np.array([1.0, 0.1], dtype=np.float32),
+        known=np.ones(2, dtype=bool),
+        found_positions=np.array([[0, 2, 1], [1, 3, -1]]),
+        found_weights=np.array([[0.3, 0.3, 0.4], [0.5, 0.5, 0.9]], dtype=np.float32),
+    )
+    # 4: 0.6; 9: 0.4 + 0.05; 6: 0.05
+    assert most_attended(history, ranking, 9, but=np.array([], dtype=np.int64)).tolist() == [4, 9, 6]
+    assert most_attended(history, ranking, 1, but=np.array([4])).tolist() == [9]
+
+
+@pytest.mark.parametrize("name", ["candidates", "recent", "neighbours", "asked"])
+def test_sizes_that_cannot_be_are_named(name):
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
+        CandidateConfig(**{name: 0})
+    with pytest.raises(ConfigError, match="attended"):
+        CandidateConfig(attended=-1)

@@ -1,0 +1,95 @@
+"""The best n, in order, with what brought them in; caps and filters, with a ranker whose scores are known."""
+
+import numpy as np
+import pytest
+
+from recsys.data.catalogue import Catalogue
+from recsys.ranking import Ranking
+from recsys.recommending.candidates import CandidateConfig, Origin
+from recsys.recommending.recommender import Recommender, capped
+
+
+class Decades:
+    """Neighbours of an item are the others of its ten."""
+
+    def nearest(self, item_ids, k):
+        ids = [[other for other in range(item // 10 * 10, item // 10 * 10 + 10) if other != item] for item in item_ids]
+        found = np.array([(row + [-1] * k)[:k] for row in ids], dtype=np.int64).reshape(len(item_ids), k)
+        return found, np.where(found >= 0, 0.5, 0).astype(np.float32)
+
+
+def higher_is_better(_history, candidates, *, explain=False):
+    return Ranking(
+        scores=(candidates / 100).astype(np.float32),
+        known=np.ones(len(candidates), dtype=bool),
+        found_positions=np.zeros((len(candidates), 1), dtype=np.int64) if explain else None,
+        found_weights=np.ones((len(candidates), 1), dtype=np.float32) if explain else None,
+    )
+
+
+@pytest.fixture
+def recommender():
+    """Items 1 … 99 in categories by their last digit; popular are 99, 98, …"""
+    items = np.arange(1, 100)
+    catalogue = Catalogue(
+        item_ids=np.r_[-1, items],
+        category_rows=np.r_[0, items % 10 + 1].astype(np.int32),
+        category_ids=np.r_[-1, np.arange(10)],
+    )
+    return Recommender(
+        rank=higher_is_better,
+        neighbours=Decades(),
+        catalogue=catalogue,
+        popular=items[::-1].copy(),
+        config=CandidateConfig(candidates=12, recent=5, attended=0, neighbours=9),
+    )
+
+
+def ids(*numbers):
+    return np.array(numbers, dtype=np.int64)
+
+
+def test_the_best_come_first_with_what_brought_them_in(recommender):
+    got = recommender.recommend(ids(12, 34), 4)
+    assert got.item_ids.tolist() == [36, 35, 33, 32]  # of six neighbours each
+    assert got.scores.tolist() == pytest.approx([0.36, 0.35, 0.33, 0.32])
+    assert got.behaviours.tolist() == [34, 34, 34, 34]
+    assert set(got.origins.tolist()) == {Origin.RECENT}
+    assert got.candidates == 12
+
+
+def test_what_was_seen_is_left_out_unless_told(recommender):
+    assert 39 not in recommender.recommend(ids(39, 34), 20).item_ids
+    assert 39 in recommender.recommend(ids(39, 34), 20, exclude_seen=False).item_ids
+    assert 38 not in recommender.recommend(ids(34), 20, excluded=ids(38)).item_ids
+
+
+def test_a_new_user_gets_what_is_popular_ranked(recommender):
+    got = recommender.recommend(ids(), 3)
+    assert got.item_ids.tolist() == [99, 98, 97]
+    assert got.origins.tolist() == [Origin.POPULAR] * 3
+
+
+def test_no_category_too_often(recommender):
+    got = recommender.recommend(ids(11, 21, 31), 9, most_of_a_category=1)
+    assert len(set((got.item_ids % 10).tolist())) == len(got.item_ids)
+    assert got.item_ids.tolist() == sorted(got.item_ids.tolist(), reverse=True)
+
+
+def test_only_what_may_be_shown(recommender):
+    even = recommender.recommend(ids(34), 20, allowed=lambda items: items % 2 == 0)
+    assert len(even.item_ids)
+    assert (even.item_ids % 2 == 0).all()
+    assert recommender.recommend(ids(34), 5, allowed=lambda items: items < 0).item_ids.tolist() == []
+
+
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_a_cap_keeps_the_first_of_each(most):
+    categories = np.random.default_rng(1).integers(0, 4, 30).astype(np.int32)
+    kept, counts = [], {}
+    for place, category in enumerate(categories.tolist()):
+        counts[category] = counts.get(category, 0) + 1
+        if counts[category] <= most:
+            kept.append(place)
+    assert capped(categories, most).tolist() == kept
+    assert capped(categories[:0], most).tolist() == []
