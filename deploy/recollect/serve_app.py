@@ -20,6 +20,7 @@ from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ArtifactModels, ModelSource
 from recollect.gateway.replica import DRAIN_S, GatewayReplica
 from recollect.gateway.server import GatewayConfig
+from recollect.indexes.serving import IndexSource
 from recollect.settings import Settings
 from retrieval.images import ImageLimits
 
@@ -74,6 +75,7 @@ def run(
         port=port,
         history_limit=settings.history_limit,
         max_candidates=settings.max_candidates,
+        recommend_candidates=settings.recommend_candidates,
         max_images=settings.max_images,
         ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
     )
@@ -91,6 +93,7 @@ def run(
                 desired=desired,
                 classification=_classification(settings) if settings.classification else None,
                 composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
+                index=index_source(settings),
             ),
             name=application,
             route_prefix=None,
@@ -112,12 +115,22 @@ def check(settings: Settings, model: str, *, models: ModelSource | None = None) 
         classification_config(settings)
     if settings.composed_model is not None:
         composed_config(settings, settings.composed_model)
+    index = index_source(settings)
+    if index is not None:
+        index.check()
     reserve_port(settings.host, settings.port).close()
 
 
 def artifact_models(settings: Settings) -> ArtifactModels:
     """The published models of this deployment; the whole path, since replicas have another working directory."""
     return ArtifactModels(root=settings.var.resolve() / "models")
+
+
+def index_source(settings: Settings) -> IndexSource | None:
+    """The index that Recommend finds candidates in; None where none is set."""
+    if settings.index is None:
+        return None
+    return IndexSource(root=settings.var.resolve() / "indexes", reference=settings.index)
 
 
 def classification_config(settings: Settings) -> ClassificationConfig:

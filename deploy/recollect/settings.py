@@ -34,6 +34,10 @@ class Settings(BaseSettings):
     """Longest history that is kept and scored, in events."""
     max_candidates: int = Field(default=1_000, ge=1)
     """Most candidates in one Score request."""
+    index: str | None = None
+    """Index that Recommend finds candidates in, as `items@stable`; None leaves Recommend out."""
+    recommend_candidates: int = Field(default=500, ge=1)
+    """Candidates that a Recommend request ranks, at most."""
     classification: bool = True
     """Whether the gateway also classifies images by description."""
     encoder: str = "demo-shop"

@@ -7,7 +7,7 @@ from recollect_api import wire
 from recollect_api.classification_calls import AsyncClassificationCalls, ClassificationCalls
 from recollect_api.composed_calls import AsyncComposedCalls, ComposedCalls
 from recollect_api.connections import either
-from recollect_api.records import AppendResult, Behaviour, Event, HistoryPage, Scores
+from recollect_api.records import AppendResult, Behaviour, Event, HistoryPage, Recommendations, Scores
 
 
 class RecollectClient(ClassificationCalls, ComposedCalls):
@@ -31,6 +31,39 @@ class RecollectClient(ClassificationCalls, ComposedCalls):
         request = wire.score_request(user_id, item_ids, as_of=as_of, explain=explain, request_id=request_id)
         response = self._ask(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
         return wire.scores(request, response)
+
+    def recommend(
+        self,
+        user_id: str,
+        count: int = 20,
+        *,
+        as_of: datetime | None = None,
+        exclude_seen: bool = True,
+        exclude_item_ids: Sequence[int] = (),
+        category_ids: Sequence[int] = (),
+        max_per_category: int = 0,
+        explain: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Recommendations:
+        """The best `count` items of the whole catalogue for `user_id`, by behaviours strictly earlier than `as_of`.
+
+        Left out are the items of the history, unless `exclude_seen` is False, and `exclude_item_ids`. `category_ids`
+        allows no others; `max_per_category` limits each, 0 does not.
+        """
+        request = wire.recommend_request(
+            user_id,
+            count,
+            as_of=as_of,
+            exclude_seen=exclude_seen,
+            exclude_item_ids=exclude_item_ids,
+            category_ids=category_ids,
+            max_per_category=max_per_category,
+            explain=explain,
+            request_id=request_id,
+        )
+        response = self._ask(lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s))
+        return wire.recommendations(response)
 
     def append(
         self, user_id: str, events: Sequence[Event], *, request_id: str = "", timeout_s: float | None = None
@@ -79,6 +112,41 @@ class AsyncRecollectClient(AsyncClassificationCalls, AsyncComposedCalls):
         request = wire.score_request(user_id, item_ids, as_of=as_of, explain=explain, request_id=request_id)
         response = await self._ask(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
         return wire.scores(request, response)
+
+    async def recommend(
+        self,
+        user_id: str,
+        count: int = 20,
+        *,
+        as_of: datetime | None = None,
+        exclude_seen: bool = True,
+        exclude_item_ids: Sequence[int] = (),
+        category_ids: Sequence[int] = (),
+        max_per_category: int = 0,
+        explain: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Recommendations:
+        """The best `count` items of the whole catalogue for `user_id`, by behaviours strictly earlier than `as_of`.
+
+        Left out are the items of the history, unless `exclude_seen` is False, and `exclude_item_ids`. `category_ids`
+        allows no others; `max_per_category` limits each, 0 does not.
+        """
+        request = wire.recommend_request(
+            user_id,
+            count,
+            as_of=as_of,
+            exclude_seen=exclude_seen,
+            exclude_item_ids=exclude_item_ids,
+            category_ids=category_ids,
+            max_per_category=max_per_category,
+            explain=explain,
+            request_id=request_id,
+        )
+        response = await self._ask(
+            lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s)
+        )
+        return wire.recommendations(response)
 
     async def append(
         self, user_id: str, events: Sequence[Event], *, request_id: str = "", timeout_s: float | None = None

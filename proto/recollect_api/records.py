@@ -92,6 +92,55 @@ class Scores:
         return tuple(sorted(self.items, key=lambda item: -item.score))
 
 
+class CandidateOrigin(IntEnum):
+    """What brought an item in; the numbers are those of the wire."""
+
+    UNSPECIFIED = 0
+    RECENT = 1
+    """It is like one of the user's latest items."""
+    ATTENDED = 2
+    """It is like an item that the model looks at most for this user, however long ago."""
+    POPULAR = 3
+    """Many users dealt with it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecommendedItem:
+    """One recommended item."""
+
+    item_id: int
+    score: float
+    """Probability of interest, 0 to 1."""
+    origin: CandidateOrigin | int
+    because_item_id: int | None
+    """Item of the behaviour that it is like; None for what is popular."""
+    similarity: float
+    """How alike the two are, as the index compares them; 0 for what is popular."""
+    found: tuple[FoundBehaviour, ...] = ()
+    """The behaviours that the score rests on, highest weight first; empty unless asked to explain."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recommendations:
+    """The answer to one Recommend call."""
+
+    items: tuple[RecommendedItem, ...]
+    """Best first."""
+    model_name: str
+    model_version: str
+    index_name: str
+    index_version: str
+    history_version: int
+    """Grows with every append; 0 where no history was read."""
+    history_length: int
+    """Behaviours that counted."""
+    candidates: int
+    """Items that were ranked."""
+    degraded: tuple[DegradedReason | int, ...]
+    """Why the answer is worse than it could be; empty when nothing was missing."""
+    request_id: str
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedEvent:
     """An event that was not stored."""

@@ -4,6 +4,7 @@ config.json             schema version, model kind, sizes, the training configur
 weights.safetensors     every parameter and BatchNorm statistic, fp32
 items.parquet, categories.parquet   the vocabulary
 metrics.json            what was measured when it was trained
+popularity.parquet      how often users dealt with each item: see `recsys.models.popularity`
 """
 
 import json

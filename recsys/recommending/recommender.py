@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.catalogue import Catalogue
+from recsys.data.catalogue import UNKNOWN_ROW, Catalogue
 from recsys.recommending.candidates import CandidateConfig, Candidates, Ids, ItemNeighbours, Rank, find_candidates
 
 Allowed = Callable[[Ids], npt.NDArray[np.bool_]]
@@ -56,7 +56,8 @@ class Recommender:
         """The best n for a user with `history` [L] of item ids, oldest first; fewer where fewer may be shown.
 
         `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which of the
-        candidates may be shown. Of one category at most `most_of_a_category` are.
+        candidates may be shown. Of one category at most `most_of_a_category` are. Items that the model does not know
+        are never shown.
         """
         unwanted = [part for part in (excluded, history if exclude_seen else None) if part is not None]
         found = find_candidates(
@@ -69,8 +70,11 @@ class Recommender:
         )
         if allowed is not None:
             found = _only(found, allowed(found.item_ids))
-        scores = self.rank(history, found.item_ids).scores
+        ranking = self.rank(history, found.item_ids)
+        scores = ranking.scores
+        # An item that the model has never seen has no score of its own.
         order = np.argsort(-scores, kind="stable")
+        order = order[ranking.known[order]]
         if most_of_a_category is not None:
             categories = self.catalogue.category_rows[self.catalogue.rows_of(found.item_ids)]
             order = order[capped(categories[order], most_of_a_category)]
@@ -86,12 +90,12 @@ class Recommender:
 
 
 def capped(categories: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.int64]:
-    """Places, ascending, of the first `most` of each category."""
+    """Places, ascending, of the first `most` of each category; items without one (row 0) are not limited."""
     order = np.argsort(categories, kind="stable")
     ordered = categories[order]
     begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, dtype=np.int64)
     within = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.r_[begins, len(ordered)]))
-    return np.sort(order[within < most])
+    return np.sort(order[(within < most) | (ordered == UNKNOWN_ROW)])
 
 
 def _only(found: Candidates, mask: npt.NDArray[np.bool_]) -> Candidates:

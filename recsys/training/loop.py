@@ -23,6 +23,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.models.batch import collate
 from recsys.models.dare import Dare, DareConfig
 from recsys.models.directory import CONFIG_FILE, save_model
+from recsys.models.popularity import save_popularity
 from recsys.training.checkpoint import Progress, load_checkpoint, remove_checkpoints, save_checkpoint, snapshot
 from recsys.training.config import TrainConfig
 from recsys.training.evaluation import evaluate
@@ -207,6 +208,7 @@ def _save(
         data=_data(store),
         metrics=metrics,
     )
+    save_popularity(directory, store)
 
 
 def _stop_at_nonfinite(loss: torch.Tensor, step: int, config: TrainConfig) -> None:

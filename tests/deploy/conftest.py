@@ -213,6 +213,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             credentials=None,
             classification=None,
             composed=None,
+            index=None,
             **config: Any,
         ) -> LocalGateway:
             started = LocalGateway(
@@ -223,6 +224,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 credentials=credentials,
                 classification=classification,
                 composed=composed,
+                index=index,
             )
             stack.callback(started.stop)
             return started

@@ -13,6 +13,7 @@ from recollect.cli.evaluate import evaluate
 from recollect.cli.history import history_app
 from recollect.cli.index import index_app
 from recollect.cli.kernels import kernels_app
+from recollect.cli.recommend import recommend
 from recollect.cli.score import score
 from recollect.cli.serve import serve
 from recollect.cli.train import train
@@ -35,6 +36,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(index_app, name="index")
 app.command()(serve)
 app.command()(score)
+app.command()(recommend)
 app.add_typer(classify_app, name="classify")
 app.add_typer(composed_app, name="composed")
 app.add_typer(descriptors_app, name="descriptors")

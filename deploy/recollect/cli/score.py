@@ -9,6 +9,8 @@ from recollect.cli.console import explains_errors, out, show_json, show_table
 from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from recollect_api import FoundBehaviour, ScoredItem, Scores
 
 SHOWN_BEHAVIOURS = 3
@@ -46,7 +48,7 @@ def score(
     from recollect.settings import Settings
     from recollect_api import ClientError, RecollectClient, Unavailable
 
-    ids, before = _ids(items), _time(as_of)
+    ids, before = ids_of(items), time_of(as_of)
     if target is None:
         settings = Settings.load()
         target = client_address(settings.host, settings.port)
@@ -63,14 +65,16 @@ def score(
         _show(user, scores, explain=explain)
 
 
-def _ids(items: str) -> list[int]:
+def ids_of(items: str) -> list[int]:
+    """Whole numbers with commas between them."""
     try:
         return [int(part) for part in items.split(",") if part.strip()]
     except ValueError:
         raise typer.BadParameter(f"expected whole numbers with commas between them, got {items!r}") from None
 
 
-def _time(as_of: str | None) -> datetime | None:
+def time_of(as_of: str | None) -> datetime | None:
+    """A time in ISO 8601, UTC if it has no zone."""
     if as_of is None:
         return None
     try:
@@ -87,14 +91,14 @@ def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
         "known": item.known,
         "model": f"{scores.model_name}/{scores.model_version}",
         "history_length": scores.history_length,
-        "degraded": [_name(reason) for reason in scores.degraded],
+        "degraded": [name_of(reason) for reason in scores.degraded],
     }
     if item.found:
         row["found"] = [
             {
                 "item_id": found.item_id,
                 "time": found.time.isoformat(),
-                "type": _name(found.type).lower(),
+                "type": name_of(found.type).lower(),
                 "weight": found.weight,
             }
             for found in item.found
@@ -105,26 +109,28 @@ def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
 def _show(user: str, scores: "Scores", *, explain: bool) -> None:
     columns = ["item", "score", "known", *(["because of"] if explain else [])]
     rows = [
-        [item.item_id, f"{item.score:.4f}", "yes" if item.known else "no", *([_because(item)] if explain else [])]
+        [item.item_id, f"{item.score:.4f}", "yes" if item.known else "no", *([because(item.found)] if explain else [])]
         for item in scores.ranked()
     ]
     title = f"{user}: {scores.history_length} behaviours, model {scores.model_name}/{scores.model_version}"
     show_table(title, columns, rows, right=["item", "score"])
     if scores.degraded:
-        reasons = ", ".join(_name(reason).lower().replace("_", " ") for reason in scores.degraded)
+        reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in scores.degraded)
         out.print(f"degraded: {reasons}", style="yellow", highlight=False)
 
 
-def _because(item: "ScoredItem") -> str:
-    shown = [_behaviour(found) for found in item.found[:SHOWN_BEHAVIOURS]]
-    hidden = len(item.found) - len(shown)
+def because(behaviours: "Sequence[FoundBehaviour]") -> str:
+    """The first behaviours that a score rests on, one a line."""
+    shown = [_behaviour(found) for found in behaviours[:SHOWN_BEHAVIOURS]]
+    hidden = len(behaviours) - len(shown)
     return "\n".join([*shown, *([f"and {hidden} more"] if hidden else [])]) or "nothing"
 
 
 def _behaviour(found: "FoundBehaviour") -> str:
-    return f"{found.weight:.3f}  {_name(found.type).lower()} of {found.item_id}, {found.time:%Y-%m-%d %H:%M}"
+    return f"{found.weight:.3f}  {name_of(found.type).lower()} of {found.item_id}, {found.time:%Y-%m-%d %H:%M}"
 
 
-def _name(member: Any) -> str:
+def name_of(member: Any) -> str:
+    """A member's name, or its number."""
     # A newer gateway may send a number that this client has no name for.
     return str(getattr(member, "name", member))

@@ -24,6 +24,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Processes that answer; they share the port.")] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="INDEX", help="Index to recommend from, `items@stable` for one; none by default."),
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -61,6 +65,8 @@ def serve(
     `recollect serve --encoder openai/clip-vit-base-patch32`
 
     `recollect serve --composed adafocal@stable`
+
+    `recollect serve --index items@stable`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -76,6 +82,7 @@ def serve(
         encoder=encoder,
         classification=classification,
         composed_model=composed,
+        index=index,
     )
     serve_app.check(settings, model)
     stop = _StopSignals()
@@ -134,6 +141,7 @@ def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
     lines = [
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model}",
+        f"index         {settings.index or 'none: no --index INDEX, so nothing is recommended'}",
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",

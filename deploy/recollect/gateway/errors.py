@@ -199,6 +199,13 @@ class ComposedNotServed(CallError):  # noqa: N818
     reason = "COMPOSED_RETRIEVAL_DISABLED"
 
 
+class RecommendNotServed(CallError):  # noqa: N818
+    """The service was started without an index."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "RECOMMEND_DISABLED"
+
+
 class DeadlinePassed(CallError):  # noqa: N818
     """The caller's deadline passed before the work began."""
 

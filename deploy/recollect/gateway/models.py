@@ -1,16 +1,26 @@
 """Hold the model that answers: one reference, so that every reply is computed with, and labelled by, one version."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.data.catalogue import Catalogue
+
 if TYPE_CHECKING:
     from recollect.artifacts import Hold
     from recsys.models.dare import TableDtype
     from recsys.ranking import Ranking
+
+
+NO_ITEMS = Catalogue(
+    item_ids=np.array([-1], dtype=np.int64),
+    category_rows=np.array([0], dtype=np.int32),
+    category_ids=np.array([-1], dtype=np.int64),
+)
+"""The vocabulary of a model that knows nothing."""
 
 
 class Ranker(Protocol):
@@ -34,6 +44,10 @@ class ServedModel:
     name: str
     version: str
     ranker: Ranker
+    catalogue: Catalogue = NO_ITEMS
+    """The model's vocabulary, which knows categories."""
+    popular: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Item ids, most popular first."""
     hold: "Hold | None" = None
     """Keeps the version on the disk while it answers: a replica that heals loads it again."""
 
@@ -77,13 +91,21 @@ class ArtifactModels:
     def load(self, reference: str) -> ServedModel:
         """Check the hashes, then load."""
         from recollect.artifacts import ArtifactStore
+        from recsys.models.popularity import load_popular
         from recsys.ranking import Ranker as TrainedRanker
 
         store = ArtifactStore(self.root)
         artifact = store.resolve(reference)
         hold = store.hold(artifact) if store.contains(artifact) else None
         ranker = TrainedRanker.load(artifact.directory, dtype=self.dtype)
-        return ServedModel(name=artifact.name, version=artifact.version, ranker=ranker, hold=hold)
+        return ServedModel(
+            name=artifact.name,
+            version=artifact.version,
+            ranker=ranker,
+            catalogue=ranker.catalogue,
+            popular=load_popular(artifact.directory),
+            hold=hold,
+        )
 
 
 class ModelSlot:

@@ -8,13 +8,17 @@ import grpc.aio  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
+from recollect.gateway.errors import RecommendNotServed
+from recollect.gateway.explanations import explanations
 from recollect.gateway.models import ModelSlot, ServedModel
-from recollect.gateway.times import timestamp
+from recollect.gateway.recommending import answer_recommend, check_recommend
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import Workers, require_time
-from recollect_api.v1 import event_pb2, recommender_pb2, recommender_pb2_grpc
+from recollect.indexes.serving import IndexSlot
+from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.store import History, HistoryStore
+from recsys.recommending.candidates import CandidateConfig
 
 if TYPE_CHECKING:
     from recsys.ranking import Ranking
@@ -23,12 +27,22 @@ log = logging.getLogger(__name__)
 
 
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
-    """Scores with the model in `slot`, over histories from `histories`."""
+    """Scores with the model in `slot`, over histories from `histories`; recommends from the index in `index`."""
 
     def __init__(
-        self, *, slot: ModelSlot, histories: HistoryStore, workers: Workers, history_limit: int, max_candidates: int
+        self,
+        *,
+        slot: ModelSlot,
+        histories: HistoryStore,
+        workers: Workers,
+        history_limit: int,
+        max_candidates: int,
+        index: IndexSlot | None = None,
+        candidates: CandidateConfig | None = None,
     ) -> None:
         self._slot = slot
+        self._index = index
+        self._candidates = candidates or CandidateConfig()
         self._histories = histories
         self._workers = workers
         self._history_limit = history_limit
@@ -40,20 +54,36 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         """Score every candidate of `request`, in its order."""
         call = check_score(request, max_candidates=self._max_candidates)
         require_time(context)
-        history = await self._read(call)
+        history = await self._read(call.user_id, call.before_ms)
         require_time(context)
         # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
         model = self._slot.current
         return await self._workers.run(partial(_answer, request, call, model, history))
 
-    async def _read(self, call: ScoreCall) -> History | None:
+    async def Recommend(  # noqa: N802 - gRPC's name
+        self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
+    ) -> recommender_pb2.RecommendResponse:
+        """Recommend items of the whole catalogue."""
+        if self._index is None:
+            raise RecommendNotServed("this service runs without an index; start it with --index, items@stable for one")
+        call = check_recommend(request)
+        require_time(context)
+        history = await self._read(call.user_id, call.before_ms)
+        require_time(context)
+        # Each taken once, as above.
+        model, index = self._slot.current, self._index.current
+        return await self._workers.run(
+            partial(answer_recommend, request, call, model, index, history, self._candidates)
+        )
+
+    async def _read(self, user_id: str, before_ms: int | None) -> History | None:
         """The history, or None where it cannot be had: a worse answer is better than none."""
         try:
-            return await self._histories.read(call.user_id, limit=self._history_limit, before_ms=call.before_ms)
+            return await self._histories.read(user_id, limit=self._history_limit, before_ms=before_ms)
         except HistoryUnavailable as error:
             log.warning("scoring without a history: %s", error)
         except HistoryError:
-            log.exception("scoring without a history: that of %r cannot be read", call.user_id)
+            log.exception("scoring without a history: that of %r cannot be read", user_id)
         return None
 
 
@@ -89,32 +119,6 @@ def _response(
         history_length=length,
         degraded=degraded,
         unknown_positions=unknown,
-        explanations=_explanations(len(request.item_ids), history, ranking) if request.explain else (),
+        explanations=explanations(len(request.item_ids), history, ranking) if request.explain else (),
         request_id=request.request_id,
-    )
-
-
-def _explanations(candidates: int, history: History | None, ranking: "Ranking") -> list[recommender_pb2.Explanation]:
-    """One explanation a candidate: what was found, highest weight first, the newer of two equal ones first."""
-    positions, weights = ranking.found_positions, ranking.found_weights
-    if history is None or positions is None or weights is None:
-        return [recommender_pb2.Explanation() for _ in range(candidates)]
-    explanations = []
-    for found, weight in zip(positions, weights, strict=True):
-        # [K]; the last key of lexsort counts first.
-        order = np.lexsort((-found, -weight))
-        explanations.append(
-            recommender_pb2.Explanation(
-                behaviours=[_found(history, int(found[at]), float(weight[at])) for at in order if found[at] >= 0]
-            )
-        )
-    return explanations
-
-
-def _found(history: History, position: int, weight: float) -> recommender_pb2.FoundBehaviour:
-    return recommender_pb2.FoundBehaviour(
-        item_id=int(history.item_ids[position]),
-        time=timestamp(int(history.times_ms[position])),
-        type=event_pb2.EventType.ValueType(int(history.types[position])),
-        weight=weight,
     )

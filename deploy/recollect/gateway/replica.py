@@ -11,6 +11,7 @@ from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ModelSlot, ModelSource, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
+from recollect.indexes.serving import IndexSource
 from recsys.history.store import HistoryConfig, HistoryStore
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class GatewayReplica:
         desired: DesiredModel,
         classification: "DeploymentHandle[ClassificationReplica] | None" = None,
         composed: "DeploymentHandle[ComposedReplica] | None" = None,
+        index: IndexSource | None = None,
     ) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         use_one_torch_thread()
@@ -46,6 +48,8 @@ class GatewayReplica:
         self._histories = HistoryStore(redis_url, config=histories)
         self._reference = await asyncio.to_thread(self._wanted)
         self._slot = ModelSlot(await self._load(self._reference))
+        self._index = None if index is None else await asyncio.to_thread(index.open)
+        self._looking = None if self._index is None else asyncio.create_task(self._index.follow())
         # Only now, with a model: a replica that listens gets its share of the connections.
         self._gateway = Gateway(
             config,
@@ -53,6 +57,7 @@ class GatewayReplica:
             histories=self._histories,
             classification=None if classification is None else RemoteClassification(classification),
             composed=None if composed is None else RemoteComposed(composed),
+            index=self._index,
         )
         await self._gateway.start()
 
@@ -69,11 +74,14 @@ class GatewayReplica:
 
     async def __del__(self) -> None:
         """Drain: Serve awaits this before it ends the process."""
-        if self._following is not None:
-            self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+        for task in (self._following, self._looking):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         await self._gateway.stop(DRAIN_S)
+        if self._index is not None:
+            self._index.close()
         await self._histories.close()
 
     async def _follow(self, reference: str) -> None:

@@ -19,6 +19,7 @@ from recollect.gateway.interceptors import ErrorInterceptor, TokenInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
 from recollect.gateway.workers import Workers
+from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import (
     classifier_pb2,
     classifier_pb2_grpc,
@@ -32,6 +33,7 @@ from recollect_api.v1 import (
     recommender_pb2_grpc,
 )
 from recsys.history.store import HistoryStore
+from recsys.recommending.candidates import CandidateConfig
 
 SERVICES: tuple[str, ...] = (
     recommender_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name,
@@ -68,6 +70,8 @@ class GatewayConfig:
     """Longest history that is scored, in events."""
     max_candidates: int = 1_000
     """Most candidates in one Score request."""
+    recommend_candidates: int = 500
+    """Candidates that a Recommend call ranks, at most."""
     max_images: int = 16
     """Most images in one Classify request."""
     ranking_threads: int = 1
@@ -84,13 +88,21 @@ class GatewayConfig:
     """How long calls in flight on a connection that has reached its age may take."""
 
     def __post_init__(self) -> None:
-        for name in ("history_limit", "max_candidates", "max_images", "ranking_threads", "max_calls"):
+        counts = (
+            "history_limit",
+            "max_candidates",
+            "recommend_candidates",
+            "max_images",
+            "ranking_threads",
+            "max_calls",
+        )
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 class Gateway:
-    """One server, over one model slot, one history store and, where there are any, backends for pictures.
+    """One server, over one model slot, one history store and, where there are any, an index and backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -103,6 +115,7 @@ class Gateway:
         histories: HistoryStore,
         classification: ClassificationBackend | None = None,
         composed: ComposedBackend | None = None,
+        index: IndexSlot | None = None,
         credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
     ) -> None:
@@ -125,6 +138,8 @@ class Gateway:
             workers=self._workers,
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
+            index=index,
+            candidates=CandidateConfig(candidates=config.recommend_candidates),
         )
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, self._server)
         histories_pb2_grpc.add_HistoriesServicer_to_server(HistoriesServicer(histories), self._server)

@@ -85,15 +85,22 @@ def check_score(request: recommender_pb2.ScoreRequest, *, max_candidates: int) -
         )
     for index in np.flatnonzero(item_ids < 0).tolist():
         violations.add(f"item_ids[{index}]", f"must be 0 or more, got {item_ids[index]}; send an id of the catalogue")
-    before_ms = None
-    if request.HasField("as_of"):
-        problem = time_problem(request.as_of)
-        if problem is None:
-            before_ms = ceil_ms(request.as_of)
-        else:
-            violations.add("as_of", problem)
+    before_ms = check_as_of(violations, request)
     violations.raise_any()
     return ScoreCall(user_id=request.user_id, item_ids=item_ids, before_ms=before_ms)
+
+
+def check_as_of(
+    violations: Violations, request: recommender_pb2.ScoreRequest | recommender_pb2.RecommendRequest
+) -> int | None:
+    """The request's `as_of`, milliseconds since the Unix epoch; None where it is left out, or wrong and noted."""
+    if not request.HasField("as_of"):
+        return None
+    problem = time_problem(request.as_of)
+    if problem is None:
+        return ceil_ms(request.as_of)
+    violations.add("as_of", problem)
+    return None
 
 
 def check_append(request: histories_pb2.AppendRequest) -> None:

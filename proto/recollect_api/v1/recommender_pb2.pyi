@@ -21,6 +21,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _CandidateOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CandidateOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CandidateOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CANDIDATE_ORIGIN_UNSPECIFIED: _CandidateOrigin.ValueType  # 0
+    """Never sent."""
+    CANDIDATE_ORIGIN_RECENT: _CandidateOrigin.ValueType  # 1
+    """It is like one of the user's latest items."""
+    CANDIDATE_ORIGIN_ATTENDED: _CandidateOrigin.ValueType  # 2
+    """It is like an item that the model looks at most for this user, however long ago."""
+    CANDIDATE_ORIGIN_POPULAR: _CandidateOrigin.ValueType  # 3
+    """Many users dealt with it."""
+
+class CandidateOrigin(_CandidateOrigin, metaclass=_CandidateOriginEnumTypeWrapper):
+    """What brought an item in."""
+
+CANDIDATE_ORIGIN_UNSPECIFIED: CandidateOrigin.ValueType  # 0
+"""Never sent."""
+CANDIDATE_ORIGIN_RECENT: CandidateOrigin.ValueType  # 1
+"""It is like one of the user's latest items."""
+CANDIDATE_ORIGIN_ATTENDED: CandidateOrigin.ValueType  # 2
+"""It is like an item that the model looks at most for this user, however long ago."""
+CANDIDATE_ORIGIN_POPULAR: CandidateOrigin.ValueType  # 3
+"""Many users dealt with it."""
+Global___CandidateOrigin: _TypeAlias = CandidateOrigin  # noqa: Y015
+
 class _DegradedReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -212,3 +240,171 @@ class FoundBehaviour(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FoundBehaviour: _TypeAlias = FoundBehaviour  # noqa: Y015
+
+@_typing.final
+class RecommendRequest(_message.Message):
+    """For whom, how many, and what may be among them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    EXCLUDE_SEEN_FIELD_NUMBER: _builtins.int
+    EXCLUDE_ITEM_IDS_FIELD_NUMBER: _builtins.int
+    CATEGORY_IDS_FIELD_NUMBER: _builtins.int
+    MAX_PER_CATEGORY_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user whose history counts, 1 to 256 bytes of UTF-8. One who was never seen is shown what is popular."""
+    count: _builtins.int
+    """How many items, at most 1,000; 0 means 20. Fewer come back where fewer may be shown."""
+    exclude_seen: _builtins.bool
+    """Whether items of the history are left out. Left out: they are."""
+    max_per_category: _builtins.int
+    """Most items of one category; 0 for no such limit."""
+    explain: _builtins.bool
+    """Also return the behaviours that each score rests on."""
+    request_id: _builtins.str
+    """The caller's name for this call, at most 128 bytes. Comes back in the response and in the service's logs."""
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Only behaviours strictly earlier than this count. Left out: all of them."""
+
+    @_builtins.property
+    def exclude_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Further items to leave out, at most 10,000; none negative."""
+
+    @_builtins.property
+    def category_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Only items of these categories, at most 1,000. Left out: of all."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        count: _builtins.int = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        exclude_seen: _builtins.bool | None = ...,
+        exclude_item_ids: _abc.Iterable[_builtins.int] | None = ...,
+        category_ids: _abc.Iterable[_builtins.int] | None = ...,
+        max_per_category: _builtins.int = ...,
+        explain: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "as_of", b"as_of", "exclude_seen", b"exclude_seen"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "as_of", b"as_of", "category_ids", b"category_ids", "count", b"count", "exclude_item_ids", b"exclude_item_ids", "exclude_seen", b"exclude_seen", "explain", b"explain", "max_per_category", b"max_per_category", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__exclude_seen: _TypeAlias = _typing.Literal["exclude_seen"]  # noqa: Y015
+    _WhichOneofArgType__exclude_seen: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exclude_seen) -> _WhichOneofReturnType__exclude_seen | None: ...
+
+Global___RecommendRequest: _TypeAlias = RecommendRequest  # noqa: Y015
+
+@_typing.final
+class RecommendResponse(_message.Message):
+    """What is recommended and what it was computed from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    INDEX_NAME_FIELD_NUMBER: _builtins.int
+    INDEX_VERSION_FIELD_NUMBER: _builtins.int
+    HISTORY_VERSION_FIELD_NUMBER: _builtins.int
+    HISTORY_LENGTH_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """Name of the model that computed all of these scores."""
+    model_version: _builtins.str
+    """Version of that model."""
+    index_name: _builtins.str
+    """Name of the index in which all of these items were found."""
+    index_version: _builtins.str
+    """Version of that index."""
+    history_version: _builtins.int
+    """Version of the history that was read; it grows with every append. 0 where there was no history to read."""
+    history_length: _builtins.int
+    """How many behaviours counted."""
+    candidates: _builtins.int
+    """How many items were ranked."""
+    request_id: _builtins.str
+    """`RecommendRequest.request_id`."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
+        """Best first."""
+
+    @_builtins.property
+    def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___DegradedReason.ValueType]:
+        """Why the answer is worse than it could be, each reason once; empty when nothing was missing."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___RecommendedItem] | None = ...,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        index_name: _builtins.str = ...,
+        index_version: _builtins.str = ...,
+        history_version: _builtins.int = ...,
+        history_length: _builtins.int = ...,
+        candidates: _builtins.int = ...,
+        degraded: _abc.Iterable[Global___DegradedReason.ValueType] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "degraded", b"degraded", "history_length", b"history_length", "history_version", b"history_version", "index_name", b"index_name", "index_version", b"index_version", "items", b"items", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
+
+@_typing.final
+class RecommendedItem(_message.Message):
+    """One item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    BECAUSE_ITEM_ID_FIELD_NUMBER: _builtins.int
+    SIMILARITY_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.int
+    """The item."""
+    score: _builtins.float
+    """Probability of interest, 0 to 1."""
+    origin: Global___CandidateOrigin.ValueType
+    """What brought it in."""
+    because_item_id: _builtins.int
+    """The item of the behaviour that it is like; -1 for what is popular."""
+    similarity: _builtins.float
+    """How alike the two are, as the index compares them; 0 for what is popular."""
+    @_builtins.property
+    def explanation(self) -> Global___Explanation:
+        """The behaviours that its score rests on, when `RecommendRequest.explain` was set."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.int = ...,
+        score: _builtins.float = ...,
+        origin: Global___CandidateOrigin.ValueType = ...,
+        because_item_id: _builtins.int = ...,
+        similarity: _builtins.float = ...,
+        explanation: Global___Explanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_item_id", b"because_item_id", "explanation", b"explanation", "item_id", b"item_id", "origin", b"origin", "score", b"score", "similarity", b"similarity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecommendedItem: _TypeAlias = RecommendedItem  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RecommenderStub:
-    """Scores candidates for a user by the whole of what the user did before.
+    """Scores and recommends items for a user by the whole of what the user did before.
     """
 
     def __init__(self, channel):
@@ -40,10 +40,15 @@ class RecommenderStub:
                 request_serializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.Recommend = channel.unary_unary(
+                '/recollect_api.v1.Recommender/Recommend',
+                request_serializer=recollect__api_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
+                _registered_method=True)
 
 
 class RecommenderServicer:
-    """Scores candidates for a user by the whole of what the user did before.
+    """Scores and recommends items for a user by the whole of what the user did before.
     """
 
     def Score(self, request, context):
@@ -51,6 +56,18 @@ class RecommenderServicer:
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
         the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Recommend(self, request, context):
+        """Recommends items of the whole catalogue, best first: items like what the user did are found in an index, then ranked
+        by the model.
+
+        INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
+        an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+        Has no effect, safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -64,6 +81,11 @@ def add_RecommenderServicer_to_server(servicer, server):
                     request_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreRequest.FromString,
                     response_serializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreResponse.SerializeToString,
             ),
+            'Recommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recommend,
+                    request_deserializer=recollect__api_dot_v1_dot_recommender__pb2.RecommendRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_recommender__pb2.RecommendResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'recollect_api.v1.Recommender', rpc_method_handlers)
@@ -73,7 +95,7 @@ def add_RecommenderServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Recommender:
-    """Scores candidates for a user by the whole of what the user did before.
+    """Scores and recommends items for a user by the whole of what the user did before.
     """
 
     @staticmethod
@@ -93,6 +115,33 @@ class Recommender:
             '/recollect_api.v1.Recommender/Score',
             recollect__api_dot_v1_dot_recommender__pb2.ScoreRequest.SerializeToString,
             recollect__api_dot_v1_dot_recommender__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recollect_api.v1.Recommender/Recommend',
+            recollect__api_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
+            recollect__api_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -28,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RecommenderStub:
-    """Scores candidates for a user by the whole of what the user did before."""
+    """Scores and recommends items for a user by the whole of what the user did before."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,10 +40,18 @@ class RecommenderStub:
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
     the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
     """
+    Recommend: _grpc.UnaryUnaryMultiCallable[_recommender_pb2.RecommendRequest, _recommender_pb2.RecommendResponse]
+    """Recommends items of the whole catalogue, best first: items like what the user did are found in an index, then ranked
+    by the model.
+
+    INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
+    an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+    Has no effect, safe to repeat.
+    """
 
 @_typing.type_check_only
 class RecommenderAsyncStub(RecommenderStub):
-    """Scores candidates for a user by the whole of what the user did before."""
+    """Scores and recommends items for a user by the whole of what the user did before."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Score: _aio.UnaryUnaryMultiCallable[_recommender_pb2.ScoreRequest, _recommender_pb2.ScoreResponse]  # type: ignore[assignment]
@@ -52,9 +60,17 @@ class RecommenderAsyncStub(RecommenderStub):
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
     the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
     """
+    Recommend: _aio.UnaryUnaryMultiCallable[_recommender_pb2.RecommendRequest, _recommender_pb2.RecommendResponse]  # type: ignore[assignment]
+    """Recommends items of the whole catalogue, best first: items like what the user did are found in an index, then ranked
+    by the model.
+
+    INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
+    an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+    Has no effect, safe to repeat.
+    """
 
 class RecommenderServicer(metaclass=_abc_1.ABCMeta):
-    """Scores candidates for a user by the whole of what the user did before."""
+    """Scores and recommends items for a user by the whole of what the user did before."""
 
     @_abc_1.abstractmethod
     def Score(
@@ -66,6 +82,20 @@ class RecommenderServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
         the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
+        """
+
+    @_abc_1.abstractmethod
+    def Recommend(
+        self,
+        request: _recommender_pb2.RecommendRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommender_pb2.RecommendResponse, _abc.Awaitable[_recommender_pb2.RecommendResponse]]:
+        """Recommends items of the whole catalogue, best first: items like what the user did are found in an index, then ranked
+        by the model.
+
+        INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
+        an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+        Has no effect, safe to repeat.
         """
 
 def add_RecommenderServicer_to_server(servicer: RecommenderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,5 +1,7 @@
 """The best n, in order, with what brought them in; caps and filters, with a ranker whose scores are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,13 +85,23 @@ def test_only_what_may_be_shown(recommender):
     assert recommender.recommend(ids(34), 5, allowed=lambda items: items < 0).item_ids.tolist() == []
 
 
+def test_what_the_model_does_not_know_is_not_shown(recommender):
+    def knows_few(history, candidates, *, explain=False):
+        ranking = higher_is_better(history, candidates, explain=explain)
+        return replace(ranking, known=candidates < 35)
+
+    got = replace(recommender, rank=knows_few).recommend(ids(34), 9)
+    assert got.item_ids.tolist() == [33, 32, 31, 30]
+    assert got.scores.tolist() == pytest.approx([0.33, 0.32, 0.31, 0.30])
+
+
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_a_cap_keeps_the_first_of_each(most):
     categories = np.random.default_rng(1).integers(0, 4, 30).astype(np.int32)
     kept, counts = [], {}
     for place, category in enumerate(categories.tolist()):
         counts[category] = counts.get(category, 0) + 1
-        if counts[category] <= most:
+        if counts[category] <= most or category == 0:
             kept.append(place)
     assert capped(categories, most).tolist() == kept
     assert capped(categories[:0], most).tolist() == []

@@ -1,0 +1,109 @@
+"""`recollect recommend`: ask a running gateway what it would show a user."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recollect.cli.console import explains_errors, out, show_json, show_table
+from recollect.cli.score import because, ids_of, name_of, time_of
+from recollect.errors import RecollectError
+
+if TYPE_CHECKING:
+    from recollect_api import Recommendations, RecommendedItem
+
+
+@explains_errors
+def recommend(
+    user: Annotated[str, typer.Argument(help="The user whose history counts.", metavar="USER")],
+    count: Annotated[int, typer.Option("--count", "-n", help="How many items.")] = 10,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of", metavar="TIME", help="Only behaviours before this count: ISO 8601, UTC if it has no zone."
+        ),
+    ] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Items of the history may be among them.")] = False,
+    exclude: Annotated[str, typer.Option(metavar="ID,ID,…", help="Further items to leave out.")] = "",
+    categories: Annotated[str, typer.Option(metavar="ID,ID,…", help="Only items of these categories.")] = "",
+    max_per_category: Annotated[int, typer.Option(help="Most items of one category; 0 for no limit.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Also show what each score rests on.")] = False,
+    target: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where the gateway listens; as configured if left out.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="How long to wait for the answer, seconds.")] = 5.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+) -> None:
+    """Recommend items of the whole catalogue, best first, through a gateway that runs with an index.
+
+    Examples:
+
+    `recollect recommend user-7`
+
+    `recollect recommend user-7 -n 20 --max-per-category 3 --explain --json`
+    """
+    from recollect.gateway.address import client_address
+    from recollect.settings import Settings
+    from recollect_api import ClientError, RecollectClient, Unavailable
+
+    before, left_out, only = time_of(as_of), ids_of(exclude), ids_of(categories)
+    if target is None:
+        settings = Settings.load()
+        target = client_address(settings.host, settings.port)
+    with RecollectClient(target, timeout_s=timeout, connections=1) as client:
+        try:
+            found = client.recommend(
+                user,
+                count,
+                as_of=before,
+                exclude_seen=not seen,
+                exclude_item_ids=left_out,
+                category_ids=only,
+                max_per_category=max_per_category,
+                explain=explain,
+            )
+        except Unavailable as error:
+            raise RecollectError(f"{error}; is `recollect serve` running there?") from error
+        except ClientError as error:
+            raise RecollectError(str(error)) from error
+    if as_json:
+        show_json([_row(item, found) for item in found.items])
+    else:
+        _show(user, found, explain=explain)
+
+
+def _row(item: "RecommendedItem", found: "Recommendations") -> dict[str, Any]:
+    return {
+        "item_id": item.item_id,
+        "score": item.score,
+        "origin": name_of(item.origin).lower(),
+        "because_item_id": item.because_item_id,
+        "similarity": item.similarity,
+        "model": f"{found.model_name}/{found.model_version}",
+        "index": f"{found.index_name}/{found.index_version}",
+        "history_length": found.history_length,
+        "candidates": found.candidates,
+        "degraded": [name_of(reason) for reason in found.degraded],
+        **({"found": [{"item_id": each.item_id, "weight": each.weight} for each in item.found]} if item.found else {}),
+    }
+
+
+def _show(user: str, found: "Recommendations", *, explain: bool) -> None:
+    columns = ["item", "score", "brought in by", *(["score rests on"] if explain else [])]
+    rows = [
+        [item.item_id, f"{item.score:.4f}", _origin(item), *([because(item.found)] if explain else [])]
+        for item in found.items
+    ]
+    title = (
+        f"{user}: {found.history_length} behaviours, {found.candidates} candidates, "
+        f"model {found.model_name}/{found.model_version}, index {found.index_name}/{found.index_version}"
+    )
+    show_table(title, columns, rows, right=["item", "score"])
+    if found.degraded:
+        reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in found.degraded)
+        out.print(f"degraded: {reasons}", style="yellow", highlight=False)
+
+
+def _origin(item: "RecommendedItem") -> str:
+    if item.because_item_id is None:
+        return "what is popular"
+    return f"{item.because_item_id} ({name_of(item.origin).lower()}, alike {item.similarity:.2f})"

@@ -1,0 +1,138 @@
+"""Answer Recommend: candidates from one index, ranked by one model, whatever is swapped in meanwhile."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from recollect.gateway.explanations import explanations
+from recollect.gateway.models import ServedModel
+from recollect.gateway.validation import Violations, check_as_of
+from recollect.indexes.serving import ServedIndex
+from recollect_api.v1 import recommender_pb2
+from recsys.history.store import History
+from recsys.recommending.candidates import CandidateConfig
+from recsys.recommending.recommender import Allowed, Recommender
+
+MAX_COUNT, DEFAULT_COUNT = 1_000, 20
+MAX_EXCLUDED = 10_000
+MAX_CATEGORIES = 1_000
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecommendCall:
+    """A Recommend request that is in order."""
+
+    user_id: str
+    count: int
+    before_ms: int | None
+    """Behaviours strictly earlier than this count, milliseconds since the Unix epoch; None for all."""
+    exclude_seen: bool
+    excluded: Ids
+    categories: Ids
+    """Empty for all."""
+    most_of_a_category: int | None
+
+
+def check_recommend(request: recommender_pb2.RecommendRequest) -> RecommendCall:
+    """What `request` asks for; InvalidCall names every field that is wrong."""
+    violations = Violations()
+    violations.require_user(request.user_id)
+    violations.require_request_id(request.request_id)
+    if not 0 <= request.count <= MAX_COUNT:
+        violations.add("count", f"must be 0 to {MAX_COUNT}, got {request.count}; 0 means {DEFAULT_COUNT}")
+    if request.max_per_category < 0:
+        violations.add("max_per_category", f"must be 0 or more, got {request.max_per_category}; 0 means no limit")
+    excluded = _ids(violations, "exclude_item_ids", request.exclude_item_ids, MAX_EXCLUDED)
+    categories = _ids(violations, "category_ids", request.category_ids, MAX_CATEGORIES)
+    before_ms = check_as_of(violations, request)
+    violations.raise_any()
+    return RecommendCall(
+        user_id=request.user_id,
+        count=request.count or DEFAULT_COUNT,
+        before_ms=before_ms,
+        exclude_seen=request.exclude_seen if request.HasField("exclude_seen") else True,
+        excluded=excluded,
+        categories=categories,
+        most_of_a_category=request.max_per_category or None,
+    )
+
+
+def answer_recommend(
+    request: recommender_pb2.RecommendRequest,
+    call: RecommendCall,
+    model: ServedModel,
+    index: ServedIndex,
+    history: History | None,
+    config: CandidateConfig,
+) -> recommender_pb2.RecommendResponse:
+    """Find, rank and put the answer together; blocking."""
+    behaviours = np.empty(0, dtype=np.int64) if history is None else history.item_ids
+    recommender = Recommender(
+        rank=model.ranker.rank,
+        neighbours=index.neighbours,
+        catalogue=model.catalogue,
+        popular=model.popular,
+        config=config,
+    )
+    found = recommender.recommend(
+        behaviours,
+        call.count,
+        exclude_seen=call.exclude_seen,
+        excluded=call.excluded,
+        allowed=_of_categories(model, call.categories) if len(call.categories) else None,
+        most_of_a_category=call.most_of_a_category,
+    )
+    told: list[recommender_pb2.Explanation | None] = [None] * len(found.item_ids)
+    if request.explain:
+        told = list(explanations(len(told), history, model.ranker.rank(behaviours, found.item_ids, explain=True)))
+    rows = zip(found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, strict=True)
+    degraded = []
+    if history is None:
+        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
+    elif len(behaviours) == 0:
+        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
+    return recommender_pb2.RecommendResponse(
+        items=[
+            recommender_pb2.RecommendedItem(
+                item_id=int(item_id),
+                score=float(score),
+                origin=recommender_pb2.CandidateOrigin.ValueType(int(origin)),
+                because_item_id=int(because),
+                similarity=float(similarity),
+                explanation=explanation,
+            )
+            for item_id, score, origin, because, similarity, explanation in rows
+        ],
+        model_name=model.name,
+        model_version=model.version,
+        index_name=index.name,
+        index_version=index.version,
+        history_version=0 if history is None else history.version,
+        history_length=len(behaviours),
+        candidates=found.candidates,
+        degraded=degraded,
+        request_id=request.request_id,
+    )
+
+
+def _of_categories(model: ServedModel, categories: Ids) -> Allowed:
+    catalogue = model.catalogue
+
+    def allowed(item_ids: Ids) -> npt.NDArray[np.bool_]:
+        own = catalogue.category_ids[catalogue.category_rows[catalogue.rows_of(item_ids)]]
+        return np.isin(own, categories)
+
+    return allowed
+
+
+def _ids(violations: Violations, name: str, given: Sequence[int], most: int) -> Ids:
+    ids = np.fromiter(given, dtype=np.int64, count=len(given))
+    if len(ids) > most:
+        violations.add(name, f"must be at most {most:,} ids, got {len(ids):,}; send fewer")
+    for at in np.flatnonzero(ids < 0).tolist():
+        violations.add(f"{name}[{at}]", f"must be 0 or more, got {ids[at]}; send an id of the catalogue")
+    return ids
