@@ -1,20 +1,25 @@
 """Share work that lets go of the GIL among as many threads as torch was given, and no more."""
 
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 
-SHARED_FROM = 1 << 23
-"""Multiplications from which threads share a call: some 0.4 ms of work, well above what waking them costs."""
+SHARED_FROM = 1 << 24
+"""Multiplications from which threads share a call: some 0.8 ms of work, well above what waking them costs."""
 READING = 64
 """Multiplications that take as long as it takes to read a row."""
 _TARGETS_A_SHARE = 32
 """Targets for which it is worth it that a thread gathers a history that others gather as well."""
+
+# Python tells it from 3.13 on, and no other system than Linux moves threads like this.
+_sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked child has none of its parent's threads.
@@ -29,7 +34,8 @@ def run_all(tasks: Sequence[Callable[[], None]]) -> None:
     if len(tasks) == 1:
         tasks[0]()
         return
-    futures = [_pool(len(tasks)).submit(task) for task in tasks]
+    here = _processor()
+    futures = [_pool(len(tasks)).submit(_apart, task, here + place) for place, task in enumerate(tasks)]
     failures = [future.exception() for future in futures]
     for failure in failures:
         if failure is not None:
@@ -69,6 +75,26 @@ def shares(offsets: Any, batch: int, targets: int, cost: int) -> list[tuple[int,
     parts = min(threads, targets // _TARGETS_A_SHARE)
     borders = [round(part * targets / parts / 4) * 4 for part in range(parts)] + [targets]
     return [(0, batch, t0, t1) for t0, t1 in pairwise(borders)]
+
+
+def _apart(task: Callable[[], None], processor: int) -> None:
+    """Begin `task` on a processor of its own, by its number among those that this thread may use; then let it move.
+
+    The kernel wakes threads on the processor that woke them, and takes milliseconds to notice that another is idle.
+    """
+    if _sched_getcpu is not None:
+        with suppress(OSError):
+            allowed = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {sorted(allowed)[processor % len(allowed)]})
+            os.sched_setaffinity(0, allowed)
+    task()
+
+
+def _processor() -> int:
+    """The number of the processor that this thread runs on, among those that it may use; 0 where that is not known."""
+    if _sched_getcpu is None:
+        return 0
+    return sum(processor < _sched_getcpu() for processor in os.sched_getaffinity(0))
 
 
 def _pool(size: int) -> ThreadPoolExecutor:

@@ -1,11 +1,13 @@
 """Work is shared among threads completely, evenly, and without losing an error."""
 
+import os
 import threading
 
 import numpy as np
 import pytest
 import torch
 
+from recollect_kernels import threads as sharing
 from recollect_kernels.threads import ranges, run_all, shares
 
 
@@ -47,6 +49,41 @@ def test_the_error_of_another_thread_arrives_after_all_have_ended() -> None:
     with pytest.raises(ZeroDivisionError, match="in a thread"):
         run_all([fails, ended.set])
     assert ended.is_set()
+
+
+def test_tasks_begin_apart_and_may_move_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: dict[int, list[set[int]]] = {}
+    real = os.sched_setaffinity
+
+    def noted(thread: int, processors: set[int]) -> None:
+        begun.setdefault(threading.get_ident(), []).append(set(processors))
+        real(thread, processors)
+
+    monkeypatch.setattr(os, "sched_setaffinity", noted)
+    barrier, allowed = threading.Barrier(2), os.sched_getaffinity(0)
+    after: list[set[int]] = []
+
+    def task() -> None:
+        barrier.wait(20)
+        after.append(os.sched_getaffinity(0))
+
+    run_all([task, task])
+    assert after == [allowed, allowed]
+    first, second = begun.values()
+    assert len(first[0]) == len(second[0]) == 1
+    assert (first[0] == second[0]) == (len(allowed) == 1)
+
+
+def test_a_system_that_moves_no_threads_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_thread: int, _processors: set[int]) -> None:
+        raise PermissionError
+
+    done: list[int] = []
+    monkeypatch.setattr(os, "sched_setaffinity", refused)
+    run_all([lambda: done.append(1), lambda: done.append(2)])
+    monkeypatch.setattr(sharing, "_sched_getcpu", None)
+    run_all([lambda: done.append(3), lambda: done.append(4)])
+    assert sorted(done) == [1, 2, 3, 4]
 
 
 def test_work_is_shared_when_there_is_enough_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
