@@ -151,14 +151,24 @@ def recall_at(index: VectorIndex, rows: Ids, *, k: int = NEIGHBOURS, probes: int
 
 
 def fewest_probes(index: VectorIndex, target: float, *, queries: int = 200, seed: int = 0) -> int:
-    """The fewest probes with which the recall of sampled vectors reaches `target`, doubling from one; 0 for an index
-    that compares everything. The most there are where none reaches it."""
+    """About the fewest probes with which the recall of sampled vectors reaches `target`: an eighth too many at most.
+
+    0 for an index that compares everything, the most there are where none reaches it.
+    """
     if not index.probes:
         return 0
-    rows, probes = sampled_rows(index, queries, seed), 1
-    while probes < index.most_probes and recall_at(index, rows, probes=probes) < target:
-        probes *= 2
-    return min(probes, index.most_probes)
+    rows, most = sampled_rows(index, queries, seed), index.most_probes
+    enough = 1
+    while enough < most and recall_at(index, rows, probes=enough) < target:
+        enough = min(2 * enough, most)
+    too_few = enough // 2
+    while enough - too_few > max(1, enough // 8):
+        middle = (enough + too_few) // 2
+        if recall_at(index, rows, probes=middle) >= target:
+            enough = middle
+        else:
+            too_few = middle
+    return enough
 
 
 def neighbours_overlap(index: VectorIndex, live: VectorIndex, rows: Ids, *, k: int = NEIGHBOURS) -> float | None:

@@ -73,7 +73,7 @@ def test_an_index_of_one_vector_misses_nothing(tmp_path: Path) -> None:
 def test_the_fewest_probes_reach_the_target(one_list: VectorIndex, exact: VectorIndex) -> None:
     probes = fewest_probes(one_list, 0.95)
     rows = sampled_rows(one_list, 200)
-    assert recall_at(one_list, rows, probes=probes) >= 0.95 > recall_at(one_list, rows, probes=probes // 2)
+    assert recall_at(one_list, rows, probes=probes) >= 0.95 > recall_at(one_list, rows, probes=probes - 1 - probes // 8)
     assert fewest_probes(one_list, 1.1) == 32
     assert fewest_probes(exact, 0.95) == 0
 
