@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from recollect.artifacts.workplace import workplace
 from recollect.cli import app
 from recsys.data.catalogue import Catalogue
 from recsys.models.dare import Dare, DareConfig
@@ -198,6 +199,22 @@ def test_what_is_missing_is_told(run: Run, words: list[str], match: str) -> None
     done = run("index", *words)
     assert done.exit_code in (1, 2)
     assert match in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_what_a_killed_build_left_is_removed_unless_a_command_is_there(
+    run: Run, vectors: dict[str, Path], tmp_path: Path
+) -> None:
+    rows(run("index", "build", "items", "--vectors", vectors["monday"], "--kind", "flat", "--json"))
+    left = tmp_path / "var" / "indexes" / ".building" / "items"
+    left.mkdir()
+    (left / "vectors.npy").write_bytes(bytes(2_000_000))
+    with workplace(tmp_path / "var" / "indexes", "items", "index"):
+        refused = run("index", "gc", "items")
+        assert refused.exit_code == 1
+        assert "another command is changing index or gallery 'items'" in refused.stderr
+    (removed,) = rows(run("index", "gc", "items", "--json"))
+    assert (removed["leftovers"], removed["mb"]) == (1, 2.0)
+    assert not left.exists()
 
 
 @pytest.mark.slow

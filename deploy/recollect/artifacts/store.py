@@ -36,7 +36,7 @@ class ArtifactStore:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.root = root
-        self._kind = kind
+        self.kind = kind
         self._clock = clock
 
     def publish(
@@ -54,10 +54,10 @@ class ArtifactStore:
             raise ArtifactError(f"{source} holds no files to publish")
         content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         directory = self.root / name
-        marker = self._kind.marker
+        marker = self.kind.marker
         if marker and not self.versions(name) and next(directory.glob(f"*/{MANIFEST_FILE}"), None) is not None:
             raise ArtifactError(
-                f"{name!r} in {self.root} is not {self._kind.noun} but something else; choose another name"
+                f"{name!r} in {self.root} is not {self.kind.noun} but something else; choose another name"
             )
         for version in self.versions(name):
             if version.endswith(content[:8]) and _manifest(directory / version)["files"] == files:
@@ -119,7 +119,7 @@ class ArtifactStore:
     def versions(self, name: str) -> list[str]:
         """Versions of `name`, oldest first; those of another kind are not among them."""
         found = [path.parent for path in (self.root / name).glob(f"*/{MANIFEST_FILE}")]
-        marker = self._kind.marker
+        marker = self.kind.marker
         return sorted(path.name for path in found if not path.name.startswith(".") and (path / marker).exists())
 
     def set_label(self, name: str, label: str, version: str, *, expected: str | None = None) -> None:
@@ -225,7 +225,7 @@ class ArtifactStore:
 
     def _no_label(self, name: str, label: str) -> str:
         have = ", ".join(f"{name}@{known}" for known in self.labels(name)) or f"no label of {name!r}"
-        return f"no {self._kind.noun} '{name}@{label}' in {self.root}: there is {have}; {self._kind.remedy}"
+        return f"no {self.kind.noun} '{name}@{label}' in {self.root}: there is {have}; {self.kind.remedy}"
 
     def _unknown(self, name: str, version: str) -> str:
         have = ", ".join(self.versions(name)) or "none"

@@ -96,17 +96,20 @@ def show_moved(name: str, label: str, version: str, before: str | None, *, as_js
 
 def show_removed(store: "ArtifactStore", name: str | None, keep: int, *, as_json: bool) -> None:
     """Remove what is not needed, of `name` or of all, and say what."""
+    from recollect.artifacts.workplace import remove_unfinished
+
     rows = []
     for each in [name] if name else store.names():
         _require_versions(store, each)
         removed = store.remove_unneeded(each, keep=keep)
+        unfinished = remove_unfinished(store.root, each, store.kind.noun)
         rows.append(
             {
                 "name": each,
                 "removed": list(removed.versions),
                 "in use": list(removed.held),
-                "leftovers": removed.leftovers,
-                "mb": round(removed.bytes / 1e6, 1),
+                "leftovers": removed.leftovers + bool(unfinished),
+                "mb": round((removed.bytes + unfinished) / 1e6, 1),
             }
         )
     if as_json:

@@ -6,8 +6,7 @@ var/indexes/.building/<name>/   what a command has made so far; a killed one goe
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from recollect.artifacts import GALLERIES, MANIFEST_FILE, Artifact, ArtifactStore
-from recollect.artifacts.durable import alone
+from recollect.artifacts.workplace import workplace
 from recollect.composed.embedding import EmbeddedPictures, SkippedPicture, embed_pictures
 from recollect.composed.galleries import (
     FEATURES_DIRECTORY,
@@ -85,7 +84,7 @@ class GalleryBuilder:
         self, name: str, source: PictureSource, encoder: ComposedEncoder, made: MadeWith, options: GalleryOptions
     ) -> PublishedGallery:
         """A gallery of the pictures of `source`, whatever version there was before."""
-        with self._alone(name) as building:
+        with workplace(self.root, name, GALLERIES.noun) as building:
             keep = self._keeps_features(options, encoder, len(source.ids))
             embedded = self._embedded(building, source, encoder, keep=keep)
             used = source.take(embedded.rows)
@@ -108,7 +107,7 @@ class GalleryBuilder:
     ) -> PublishedGallery:
         """The gallery as labelled, and the pictures of `source`; DatasetError where it has an id already, unless
         `replace`."""
-        with self._alone(name) as building:
+        with workplace(self.root, name, GALLERIES.noun) as building:
             before = self._labelled(name)
             pictures = pl.read_parquet(before.directory / PICTURES_FILE)
             there = sorted(set(source.ids) & set(pictures["image_id"]))
@@ -137,7 +136,7 @@ class GalleryBuilder:
 
     def delete(self, name: str, ids: Sequence[str]) -> PublishedGallery:
         """The gallery as labelled without the pictures `ids`; DatasetError where it has one of them not."""
-        with self._alone(name) as building:
+        with workplace(self.root, name, GALLERIES.noun) as building:
             before = self._labelled(name)
             pictures = pl.read_parquet(before.directory / PICTURES_FILE)
             have = set(pictures["image_id"])
@@ -205,15 +204,6 @@ class GalleryBuilder:
             self.store.set_label(name, self.label, artifact.version)
         shutil.rmtree(building)
         return PublishedGallery(artifact=artifact, images=images, storage=storage, skipped=tuple(skipped))
-
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[Path]:
-        """A directory to build in; RecollectError where another command changes the same gallery."""
-        building = self.root / ".building" / name
-        # Beside, not in it: what is built is removed when it is published.
-        with alone(building.parent / f"{name}.lock", f"another command is changing gallery {name!r}"):
-            building.mkdir(parents=True, exist_ok=True)
-            yield building
 
 
 def _like(before: pl.DataFrame, source: PictureSource, name: str) -> pl.DataFrame | None:

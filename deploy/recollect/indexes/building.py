@@ -1,18 +1,14 @@
-"""Rebuild an index: vectors in, a judged and published version out; until it is activated nothing changes.
-
-var/indexes/.building/<name>/   what a command has made so far; a killed one goes on there
-"""
+"""Rebuild an index: vectors in, a judged and published version out; until it is activated nothing changes."""
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recollect.artifacts import INDEXES, Artifact, ArtifactStore
-from recollect.artifacts.durable import alone
+from recollect.artifacts import INDEXES, STABLE, Artifact, ArtifactStore
+from recollect.artifacts.workplace import workplace
 from recollect.errors import IndexRefused
 from retrieval.files import write_whole
 from retrieval.index.building import Apply, BuildPlan, build_vector_index, with_probes
@@ -64,7 +60,7 @@ class IndexBuilder:
 
         IndexRefused says why it may not: the version is kept without a label, and what answered before does so still.
         """
-        with self._alone(name) as building:
+        with workplace(self.root, name, INDEXES.noun) as building:
             index = build_vector_index(
                 source, plan, building / _WORK, apply=self.apply, threads=self.threads, told=self.told
             )
@@ -100,15 +96,6 @@ class IndexBuilder:
         self.store.set_label(name, label, version, expected=expected)
         return verdict
 
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[Path]:
-        """A directory to build in; RecollectError where another command builds the same index."""
-        building = self.root / ".building" / name
-        # Beside, not in it: what is built is removed when it is published.
-        with alone(building.parent / f"{name}.lock", f"another command is building index {name!r}"):
-            building.mkdir(parents=True, exist_ok=True)
-            yield building
-
 
 def open_version(artifact: Artifact) -> VectorIndex:
     """The index of a version whose bytes are checked; IndexingError where it holds none."""
@@ -117,5 +104,5 @@ def open_version(artifact: Artifact) -> VectorIndex:
 
 def open_labelled(store: ArtifactStore, name: str, label: str | None) -> VectorIndex | None:
     """What answers now; None where nothing does."""
-    version = store.labelled(name, label or "stable")
+    version = store.labelled(name, label or STABLE)
     return None if version is None else open_version(store.resolve(f"{name}/{version}"))
