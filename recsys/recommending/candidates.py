@@ -13,6 +13,10 @@ from recsys.ranking import Ranking
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+_NONE: Ids = np.empty(0, dtype=np.int64)
+_LAST_TURN = np.iinfo(np.int64).max
+"""Of what is popular: after all that is like something."""
+
 
 class Origin(IntEnum):
     """What brought a candidate in."""
@@ -93,9 +97,8 @@ def find_candidates(
     Neighbours of the latest items and of those with the most attention take turns by how near they are, so that no
     single behaviour crowds the others out; what is popular fills up. Nothing of `excluded` is among them.
     """
-    unwanted = set() if excluded is None else set(excluded.tolist())
     recent = latest_distinct(history, config.recent)
-    found = _Found(unwanted)
+    found = _Found(_NONE if excluded is None else excluded)
     found.take(recent, neighbours, config.neighbours, Origin.RECENT)
     if config.attended and len(found) and len(history) > len(recent):
         asked = found.item_ids[: config.asked]
@@ -118,7 +121,7 @@ def most_attended(history: Ids, ranking: Ranking, count: int, *, but: Ids) -> Id
     """
     positions, weights = ranking.found_positions, ranking.found_weights
     if positions is None or weights is None:
-        return np.empty(0, dtype=np.int64)
+        return _NONE
     there = positions >= 0
     told = (weights * ranking.scores[:, None])[there]
     items, place = np.unique(history[positions[there]], return_inverse=True)
@@ -131,46 +134,61 @@ def most_attended(history: Ids, ranking: Ranking, count: int, *, but: Ids) -> Id
 class _Found:
     """Collects candidates; an item keeps what brought it in first."""
 
-    def __init__(self, unwanted: set[int]) -> None:
-        self._seen = unwanted
-        self._rows: list[tuple[int, int, int, float, int]] = []
+    def __init__(self, unwanted: Ids) -> None:
+        self._unwanted = np.unique(unwanted)
+        self._parts = [(_NONE, _NONE, _NONE, np.empty(0, dtype=np.float32), _NONE)]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return sum(len(part[0]) for part in self._parts)
 
     @property
     def item_ids(self) -> Ids:
         """In the order that they were found."""
-        return np.array([row[0] for row in self._rows], dtype=np.int64)
+        return np.concatenate([part[0] for part in self._parts])
 
     def take(self, behaviours: Ids, neighbours: ItemNeighbours, k: int, origin: Origin) -> None:
         """Add the neighbours of some items: the nearest of each, then the second of each, and so on."""
         if not len(behaviours):
             return
         ids, similarities = neighbours.nearest(behaviours, k)
-        for turn in range(ids.shape[1]):
-            for seed in range(len(behaviours)):
-                item = int(ids[seed, turn])
-                if item >= 0 and item not in self._seen:
-                    self._seen.add(item)
-                    self._rows.append((item, origin, int(behaviours[seed]), float(similarities[seed, turn]), turn))
+        # [S, k] → [k · S], turn after turn.
+        turns = np.repeat(np.arange(ids.shape[1]), len(behaviours))
+        self._add(ids.T.ravel(), origin, np.tile(behaviours, ids.shape[1]), similarities.T.ravel(), turns)
 
     def fill(self, popular: Ids, count: int) -> None:
         """Add what is popular until there are `count`."""
-        for item in popular.tolist():
-            if len(self._rows) >= count:
-                return
-            if item not in self._seen:
-                self._seen.add(item)
-                self._rows.append((item, Origin.POPULAR, -1, 0.0, len(popular)))
+        missing = count - len(self)
+        if missing <= 0:
+            return
+        # Of so many, `missing` at least are neither unwanted nor found, if there are as many.
+        first = popular[: missing + len(self._unwanted) + len(self)]
+        fresh = self._fresh(first)[:missing]
+        ids = first[fresh]
+        nothing = np.zeros(len(ids), dtype=np.float32)
+        self._add(ids, Origin.POPULAR, np.full(len(ids), -1), nothing, np.full(len(ids), _LAST_TURN))
 
     def best(self, count: int) -> Candidates:
         """The `count` that were nearest to their behaviour, by turns."""
-        rows = sorted(self._rows, key=lambda row: row[4])[:count]
-        item_ids, origins, behaviours, similarities, _ = zip(*rows, strict=True) if rows else ((),) * 5
-        return Candidates(
-            item_ids=np.array(item_ids, dtype=np.int64),
-            origins=np.array(origins, dtype=np.int64),
-            behaviours=np.array(behaviours, dtype=np.int64),
-            similarities=np.array(similarities, dtype=np.float32),
+        ids, origins, behaviours, similarities, turns = (
+            np.concatenate(each) for each in zip(*self._parts, strict=True)
         )
+        order = np.argsort(turns, kind="stable")[:count]
+        return Candidates(
+            item_ids=ids[order],
+            origins=origins[order],
+            behaviours=behaviours[order],
+            similarities=similarities[order].astype(np.float32),
+        )
+
+    def _add(self, ids: Ids, origin: Origin, behaviours: Ids, similarities: Floats, turns: Ids) -> None:
+        rows = self._fresh(ids)
+        origins = np.full(len(rows), int(origin))
+        self._parts.append((ids[rows], origins, behaviours[rows], similarities[rows], turns[rows]))
+
+    def _fresh(self, ids: Ids) -> Ids:
+        """Places, ascending, of the first of each id that is new and wanted."""
+        there = np.flatnonzero(ids >= 0)
+        _, first = np.unique(ids[there], return_index=True)
+        places = there[np.sort(first)]
+        known = np.concatenate([self._unwanted, self.item_ids])
+        return places[~np.isin(ids[places], known)]

@@ -1,0 +1,218 @@
+"""Measure Recommend over gRPC, and what each of its stages takes: a real Redis, a real model in serving form, an index.
+
+The model has random weights of DARE's published sizes, which take as long as trained ones. Its items are indexed as
+`recollect index build` does it. Users have histories of `--history` behaviours, drawn by popularity as 1 / rank. One
+gateway answers one caller at a time, in this process; the stages are then timed one by one, in turns, for the same
+users.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from recollect.embedded.redis import EmbeddedRedis
+from recollect.gateway.models import ModelSlot, ServedModel
+from recollect.gateway.server import Gateway, GatewayConfig
+from recollect.gateway.workers import use_one_torch_thread
+from recollect.indexes.building import IndexBuilder
+from recollect.indexes.serving import FollowedIndex
+from recollect_api import RecollectClient
+from recsys.data.catalogue import Catalogue
+from recsys.data.event_store import EventType
+from recsys.history.codec import EventBatch
+from recsys.history.store import HistoryConfig, HistoryStore
+from recsys.models.dare import Dare, DareConfig
+from recsys.ranking import Ranker
+from recsys.recommending.candidates import CandidateConfig, Origin, find_candidates, latest_distinct, most_attended
+from retrieval.index.building import BuildPlan
+from retrieval.index.quality import Thresholds
+from retrieval.index.sources import ArrayVectors
+from retrieval.index.spec import choose_spec
+
+_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+_CATEGORIES = 200
+_APPENDED = 1_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One stage, or the whole call."""
+
+    stage: str
+    p50_ms: float
+    p99_ms: float
+    calls: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """What is measured."""
+
+    items: int = 100_000
+    history: int = 10_000
+    candidates: int = 500
+    users: int = 20
+    calls: int = 400
+    count: int = 20
+    """Items that are asked for."""
+
+
+def measure(sizes: Sizes) -> list[Row]:
+    """The whole call, then its stages."""
+    use_one_torch_thread()
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = stack.enter_context(EmbeddedRedis(place / "redis"))
+        ranker, popular = _model(sizes)
+        index = _index(place, ranker)
+        stack.callback(index.close)
+        model = ServedModel(name="random", version="1", ranker=ranker, catalogue=ranker.catalogue, popular=popular)
+        config = CandidateConfig(candidates=sizes.candidates)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+
+        def run(work: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(work, loop).result(120)
+
+        async def started() -> tuple[HistoryStore, Gateway]:
+            store = HistoryStore(redis.url, config=HistoryConfig(timeout_s=5.0))
+            gateway = Gateway(
+                GatewayConfig(recommend_candidates=sizes.candidates),
+                slot=ModelSlot(model),
+                histories=store,
+                index=index,
+            )
+            await gateway.start()
+            return store, gateway
+
+        store, gateway = run(started())
+        run(_append(store, sizes, popular))
+        rows = [_called(gateway.port, sizes)]
+        rows += _stages(sizes, config, model, index, store, run)
+        run(gateway.stop(1.0))
+        run(store.close())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        return rows
+
+
+def _called(port: int, sizes: Sizes) -> Row:
+    with RecollectClient(f"127.0.0.1:{port}", timeout_s=30, connections=1) as client:
+        for user in range(sizes.users):
+            found = client.recommend(f"user-{user}", sizes.count)
+            assert found.candidates == sizes.candidates, found.candidates
+            assert found.history_length == sizes.history
+        taken = []
+        for call in range(sizes.calls):
+            began = time.perf_counter()
+            client.recommend(f"user-{call % sizes.users}", sizes.count)
+            taken.append(time.perf_counter() - began)
+    return _row("call over gRPC", taken)
+
+
+def _stages(
+    sizes: Sizes, config: CandidateConfig, model: ServedModel, index: FollowedIndex, store: HistoryStore, run: Any
+) -> list[Row]:
+    neighbours, rank = index.current.neighbours, model.ranker.rank
+    names = (
+        "history from Redis",
+        "neighbours of the latest items",
+        "ranking to learn what the model looks at",
+        "neighbours of those items",
+        "all candidates, the three before among them",
+        "ranking the candidates",
+    )
+    taken: dict[str, list[float]] = {name: [] for name in names}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        result = work()
+        taken[name].append(time.perf_counter() - began)
+        return result
+
+    async def read(user: str) -> Any:
+        return await store.read(user, limit=sizes.history)
+
+    for call in range(sizes.calls // 4):
+        user = f"user-{call % sizes.users}"
+        history = timed(names[0], lambda user=user: run(read(user))).item_ids  # type: ignore[misc]
+        recent = latest_distinct(history, config.recent)
+        ids, _ = timed(names[1], lambda recent=recent: neighbours.nearest(recent, config.neighbours))  # type: ignore[misc]
+        asked = np.unique(ids[ids >= 0])[: config.asked]
+        ranking = timed(names[2], lambda h=history, a=asked: rank(h, a, explain=True))  # type: ignore[misc]
+        attended = most_attended(history, ranking, config.attended, but=recent)
+        timed(names[3], lambda a=attended: neighbours.nearest(a, config.neighbours))  # type: ignore[misc]
+        found = timed(
+            names[4],
+            lambda h=history: find_candidates(h, neighbours, rank, model.popular, config, excluded=h),  # type: ignore[misc]
+        )
+        assert Origin.ATTENDED in found.origins
+        timed(names[5], lambda h=history, f=found: rank(h, f.item_ids))  # type: ignore[misc]
+    return [_row(name, taken[name]) for name in names]
+
+
+def _model(sizes: Sizes) -> tuple[Ranker, np.ndarray]:
+    random = np.random.default_rng(3)
+    categories = random.integers(1, _CATEGORIES + 1, sizes.items).astype(np.int32)
+    catalogue = Catalogue(
+        item_ids=np.arange(-1, sizes.items, dtype=np.int64),
+        category_rows=np.concatenate([np.zeros(1, dtype=np.int32), categories]),
+        category_ids=np.arange(-1, _CATEGORIES, dtype=np.int64),
+    )
+    config = DareConfig(n_items=sizes.items, n_categories=_CATEGORIES)
+    model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=torch.Generator().manual_seed(3))
+    return Ranker(model.eval().serving(), catalogue), random.permutation(sizes.items).astype(np.int64)
+
+
+def _index(place: Path, ranker: Ranker) -> FollowedIndex:
+    values = ranker._serving.values  # the rows that `recsys.models.item_vectors` gives
+    assert isinstance(values, torch.Tensor)
+    source = ArrayVectors(pl.Series("id", ranker.catalogue.item_ids[1:]), values[1:].numpy())
+    builder = IndexBuilder(root=place / "indexes", thresholds=Thresholds(), label="stable")
+    builder.rebuild("items", source, BuildPlan(choose=choose_spec))
+    return FollowedIndex(place / "indexes", "items@stable")
+
+
+async def _append(store: HistoryStore, sizes: Sizes, popular: np.ndarray) -> None:
+    random = np.random.default_rng(4)
+    ranks = np.exp(random.uniform(0, np.log(sizes.items), (sizes.users, sizes.history))).astype(np.int64) - 1
+    begin_ms = int(_BEGIN.timestamp() * 1_000)
+    for user in range(sizes.users):
+        for begin in range(0, sizes.history, _APPENDED):
+            at = np.arange(begin, min(begin + _APPENDED, sizes.history))
+            types = np.full(len(at), int(EventType.CLICK))
+            events = EventBatch(item_ids=popular[ranks[user, at]], times_ms=begin_ms + 60_000 * at, types=types)
+            await store.append(f"user-{user}", events)
+
+
+def _row(stage: str, taken: list[float]) -> Row:
+    p50, p99 = np.percentile(np.array(taken) * 1_000, [50, 99])
+    return Row(stage=stage, p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3), calls=len(taken))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print a JSON line a stage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in asdict(Sizes()).items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    given = parser.parse_args(arguments)
+    for row in measure(Sizes(**vars(given))):
+        print(json.dumps(asdict(row)))
+
+
+if __name__ == "__main__":
+    main()
