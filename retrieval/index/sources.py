@@ -88,7 +88,9 @@ class ParquetVectors:
             self.ids = self.ids.cast(pl.Int64)
         first = pl.scan_parquet(paths[0], glob=False).select(VECTOR_COLUMN).head(1).collect()[VECTOR_COLUMN]
         self.dimension = 0 if not len(first) or first[0] is None else len(first[0])
-        files = [{"path": str(path.resolve()), "bytes": path.stat().st_size} for path in paths]
+        found = [(path.resolve(), path.stat()) for path in paths]
+        # A file that was written anew is another source, whatever its size.
+        files = [{"path": str(path), "bytes": it.st_size, "modified_ns": it.st_mtime_ns} for path, it in found]
         self.facts = {"kind": "parquet", "files": files} if facts is None else facts
 
     def batches(self) -> Iterator[Floats]:
