@@ -36,7 +36,7 @@ from recsys.history.codec import EventBatch
 from recsys.history.store import HistoryConfig, HistoryStore
 from recsys.models.dare import Dare, DareConfig
 from recsys.ranking import Ranker
-from recsys.recommending.candidates import CandidateConfig, Origin, find_candidates, latest_distinct, most_attended
+from recsys.recommending.candidates import CandidateConfig, find_candidates, latest_distinct, most_attended
 from retrieval.index.building import BuildPlan
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
@@ -160,7 +160,6 @@ def _stages(
             names[4],
             lambda h=history: find_candidates(h, neighbours, rank, model.popular, config, excluded=h),  # type: ignore[misc]
         )
-        assert Origin.ATTENDED in found.origins
         timed(names[5], lambda h=history, f=found: rank(h, f.item_ids))  # type: ignore[misc]
     return [_row(name, taken[name]) for name in names]
 
