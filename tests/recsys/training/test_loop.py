@@ -142,6 +142,7 @@ def test_model_directory_answers_as_the_model_that_was_saved(shop_store: EventSt
         ".json",
         ".parquet",
         ".parquet",
+        ".parquet",
         ".safetensors",
     ]
 
