@@ -1,15 +1,36 @@
-"""Write a text file so that a reader finds the old one or the new one, never half of it."""
+"""Have files on the disk whole, and know them by their hash: a reader finds the old one or the new one, never half."""
 
+import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, text: str) -> None:
     """Replace `path` by `text`, UTF-8, once all of it is on the disk; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    partial.write_text(text, encoding="utf-8")
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Have a file or directory on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> dict[str, Any]:
+    """sha256 and size of a file."""
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+
+
+def size_of(directory: Path) -> int:
+    """Bytes of all files in a directory and those in it."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

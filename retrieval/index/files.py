@@ -6,13 +6,13 @@ manifest.json   schema, facts, sha256 and size of every other file, sha256 of al
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retrieval.errors import IndexingError
+from retrieval.files import digest, sync, write_whole
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 2
@@ -48,12 +48,8 @@ def write_manifest(
     there = {} if before is None else before.files
     files = {file: there.get(file) or _synced(directory / file) for file in roles.values()}
     content = {"schema_version": SCHEMA_VERSION, "facts": dict(facts), "roles": dict(roles), "files": files}
-    partial = directory / f".{MANIFEST_FILE}.partial"
-    partial.write_text(json.dumps(sealed(content), indent=2) + "\n")
-    _sync(partial)
-    _sync(directory)
-    partial.replace(directory / MANIFEST_FILE)
-    _sync(directory)
+    sync(directory)
+    write_whole(directory / MANIFEST_FILE, json.dumps(sealed(content), indent=2) + "\n")
     for path in directory.iterdir():
         if path.is_file() and path.name != MANIFEST_FILE and path.name not in files:
             path.unlink()
@@ -92,21 +88,6 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**said, "sha256": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
 
 
-def digest(path: Path) -> dict[str, Any]:
-    """sha256 and size of a file."""
-    with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
-
-
 def _synced(path: Path) -> dict[str, Any]:
-    _sync(path)
+    sync(path)
     return digest(path)
-
-
-def _sync(path: Path) -> None:
-    """Have a file or directory on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retrieval.files import write_whole
-from retrieval.index.files import digest
+from retrieval.files import digest, write_whole
 
 _JOB_FILE = "job.json"
 

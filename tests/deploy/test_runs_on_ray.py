@@ -1,5 +1,6 @@
 """What encoders and composed retrieval train through: places, threads, mistakes and lost workers."""
 
+import json
 import os
 import threading
 import time
@@ -23,11 +24,11 @@ def test_each_worker_knows_its_place_and_has_its_processors(ray_node: None, tmp_
         dist.all_gather_object(found, (worker.rank, worker.world_size, torch.get_num_threads(), os.getpid()))
         if worker.rank == 0:
             (run / MODEL_DIRECTORY).mkdir()
-            (run / MODEL_DIRECTORY / "places").write_text(repr(found))
+            (run / MODEL_DIRECTORY / "places").write_text(json.dumps(found))
 
     model = fit(train, tmp_path, workers=2)
-    places = eval((model / "places").read_text())
-    assert [place[:3] for place in places] == [(0, 2, 1), (1, 2, 1)]
+    places = json.loads((model / "places").read_text())
+    assert [place[:3] for place in places] == [[0, 2, 1], [1, 2, 1]]
     assert len({place[3] for place in places} | {os.getpid()}) == 3
 
 

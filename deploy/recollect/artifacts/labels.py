@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from recollect.artifacts.durable import locked, replace_text, sync
 from recollect.artifacts.kinds import NAME, check_name
+from recollect.artifacts.locks import locked
 from recollect.errors import ArtifactError, LabelMoved
+from retrieval.files import sync, write_whole
 
 STABLE = "stable"
 """The label that serving follows when nothing else is said."""
@@ -77,9 +78,10 @@ class Labels:
             time=self._clock().isoformat(timespec="seconds"), label=label, version=version, before=before, how=how
         )
         with self._history.open("a") as file:
-            file.write(json.dumps(asdict(change)) + "\n")
+            # Begun on a line of its own: the last one may have been cut short.
+            file.write("\n" + json.dumps(asdict(change)) + "\n")
         sync(self._history)
-        replace_text(self._directory / label, f"{version}\n")
+        write_whole(self._directory / label, f"{version}\n")
 
     def history(self) -> list[LabelChange]:
         """Every change of every label, oldest first; a line that a crash cut short is left out."""
@@ -112,6 +114,16 @@ class Labels:
             versions.pop()
         return versions or [current]
 
+    def previous(self, label: str) -> str:
+        """The version that `label` pointed at before the present one; ArtifactError where there was none."""
+        stack = self.stack(label)
+        if len(stack) < 2:
+            raise ArtifactError(
+                f"{self._name}@{label} points at {stack[-1] if stack else 'nothing'} and pointed at nothing before; "
+                "there is nothing to roll back to"
+            )
+        return stack[-2]
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Keep others from changing labels, and from removing versions, until the block ends."""
@@ -121,14 +133,3 @@ class Labels:
     @property
     def _history(self) -> Path:
         return self._directory / ".history.jsonl"
-
-
-def previous(labels: Labels, name: str, label: str) -> str:
-    """The version that `label` pointed at before the present one; ArtifactError where there was none."""
-    stack = labels.stack(label)
-    if len(stack) < 2:
-        raise ArtifactError(
-            f"{name}@{label} points at {stack[-1] if stack else 'nothing'} and pointed at nothing before; "
-            "there is nothing to roll back to"
-        )
-    return stack[-2]

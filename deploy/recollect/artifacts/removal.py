@@ -4,9 +4,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect.artifacts.durable import locked, sync
 from recollect.artifacts.holds import forget, held_alone
 from recollect.artifacts.labels import Labels
+from recollect.artifacts.locks import locked
+from retrieval.files import size_of, sync
 
 REMOVED_SUFFIX, PARTIAL_SUFFIX, PUBLISHING_LOCK = ".removed", ".partial", ".publishing"
 
@@ -45,7 +46,7 @@ def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, kee
                 held.append(version)
                 continue
             with alone:
-                freed += _size(directory / version)
+                freed += size_of(directory / version)
                 # Renamed first: half a version would be one that is damaged.
                 (directory / version).rename(directory / f".{version}{REMOVED_SUFFIX}")
                 sync(directory)
@@ -58,12 +59,8 @@ def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, kee
         # Nobody publishes now, so that what is half there was left.
         partial = list(directory.glob(f".*{PARTIAL_SUFFIX}"))
         for path in partial:
-            freed += _size(path)
+            freed += size_of(path)
             shutil.rmtree(path)
     return Removed(
         versions=tuple(gone), held=tuple(held), leftovers=len(leftovers) - len(gone) + len(partial), bytes=freed
     )
-
-
-def _size(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

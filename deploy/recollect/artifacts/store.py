@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recollect.artifacts.durable import locked, sync
 from recollect.artifacts.holds import Hold, hold
 from recollect.artifacts.kinds import MODELS, NAME, Artifact, ArtifactKind, check_name
-from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels, previous
+from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels
+from recollect.artifacts.locks import locked
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
 from recollect.errors import ArtifactError
+from retrieval.files import digest, sync
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
@@ -49,7 +50,7 @@ class ArtifactStore:
         """
         check_name("artifact name", name)
         paths = sorted(path for path in source.rglob("*") if path.is_file() and path != source / MANIFEST_FILE)
-        files = {path.relative_to(source).as_posix(): _digest(path) for path in paths}
+        files = {path.relative_to(source).as_posix(): digest(path) for path in paths}
         if not files:
             raise ArtifactError(f"{source} holds no files to publish")
         content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
@@ -145,7 +146,7 @@ class ArtifactStore:
         if labels.get(label) is None:
             raise ArtifactError(self._no_label(name, label))
         with labels.changing():
-            version = previous(labels, name, label)
+            version = labels.previous(label)
             if version not in self.versions(name):
                 raise ArtifactError(self._unknown(name, version))
             self._verify(self.root / name / version)
@@ -214,7 +215,7 @@ class ArtifactStore:
         manifest = _manifest(directory)
         for file, expected in manifest["files"].items():
             path = directory / file
-            found = _digest(path) if path.is_file() else None
+            found = digest(path) if path.is_file() else None
             if found != expected:
                 state = "missing" if found is None else "altered"
                 raise ArtifactError(f"{path} is {state} since it was published; restore it or use another version")
@@ -247,8 +248,3 @@ def _manifest(directory: Path) -> dict[str, Any]:
             f"{directory} has manifest schema {manifest.get('schema_version')}, this release reads {SCHEMA_VERSION}"
         )
     return manifest
-
-
-def _digest(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}

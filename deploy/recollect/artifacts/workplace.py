@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recollect.artifacts.durable import alone
+from recollect.artifacts.locks import alone
+from retrieval.files import size_of
 
 _FOLDER = ".building"
 
@@ -32,6 +33,6 @@ def remove_unfinished(root: Path, name: str, noun: str) -> int:
     if not (root / _FOLDER / name).exists():
         return 0
     with workplace(root, name, noun) as place:
-        freed = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+        freed = size_of(place)
         shutil.rmtree(place)
     return freed

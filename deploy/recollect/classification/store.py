@@ -30,6 +30,7 @@ from retrieval.descriptors.descriptor_set import (
     parse_descriptor_set,
     shipped_sets,
 )
+from retrieval.files import sync
 
 KEPT_REVISIONS = 20
 """Newest revisions of a set that are kept, beside those that answer."""
@@ -186,7 +187,7 @@ class DescriptorSetStore:
             ready = self._made(self._directory(name) / "ready")
             for label in ready.iterdir():
                 label.unlink()
-            _sync(ready)
+            sync(ready)
             self._write(name, "current", json.dumps(asdict(replace(record, deleted=True))))
             for path in (self._directory(name) / "revisions").iterdir():
                 path.unlink()
@@ -307,7 +308,7 @@ class DescriptorSetStore:
                 os.fsync(out.fileno())
         partial.replace(path)
         if durable:
-            _sync(path.parent)
+            sync(path.parent)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -320,7 +321,7 @@ class DescriptorSetStore:
         if not directory.is_dir():
             self._made(directory.parent)
             directory.mkdir(exist_ok=True)
-            _sync(directory.parent)
+            sync(directory.parent)
         return directory
 
     def _directory(self, name: str) -> Path:
@@ -363,11 +364,3 @@ def _require(newest: Revision, etag: str) -> None:
             "change and send the new etag",
             etag=newest.etag,
         )
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

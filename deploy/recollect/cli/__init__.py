@@ -13,11 +13,11 @@ from recollect.cli.evaluate import evaluate
 from recollect.cli.history import history_app
 from recollect.cli.index import index_app
 from recollect.cli.kernels import kernels_app
+from recollect.cli.model import model_app
 from recollect.cli.recommend import recommend
 from recollect.cli.score import score
 from recollect.cli.serve import serve
 from recollect.cli.train import train
-from recollect.cli.versions import model_app
 
 app = typer.Typer(
     name="recollect",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.artifacts import STABLE
-from recollect.cli.console import err, explains_errors, out, progress, show_json, show_table
+from recollect.cli.console import cell, err, explains_errors, out, progress, show_json, show_table
 from recollect.errors import RecollectError
 from recollect.settings import Settings
 
@@ -151,7 +151,7 @@ def galleries(
         return
     columns = ["name", "version", "labels", "images", "storage", "columns", "model", "problem"]
     used = [column for column in columns if any(row.get(column) for row in rows)] or columns
-    show_table("", used, [[_cell(row.get(column)) for column in used] for row in rows], right=["images"])
+    show_table("", used, [[cell(row.get(column)) for column in used] for row in rows], right=["images"])
 
 
 def encoder_of(settings: Settings, reference: str) -> "tuple[ComposedEncoder, MadeWith]":
@@ -250,7 +250,3 @@ def _remote(target: str) -> list[dict[str, Any]]:
         }
         for each in found
     ]
-
-
-def _cell(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value

@@ -83,6 +83,11 @@ def show_table(
     out.print(table)
 
 
+def cell(value: object) -> object:
+    """What a table shows of a value: the members of a list, nothing for None."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value
+
+
 def show_metrics(title: str, split: str, metrics: Mapping[str, float]) -> None:
     """Print what a model reached on a split, as `recsys.training.metrics.Metrics.as_dict` gives it."""
     figures = ("AUC", "GAUC", "logloss")

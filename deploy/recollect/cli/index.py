@@ -17,16 +17,16 @@ from recollect.cli.versions import (
     NameArgument,
     OptionalName,
     VersionArgument,
-    index_store,
     show_moved,
     show_removed,
     show_rollback,
     show_versions,
+    store_of,
 )
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
-    from recollect.artifacts import Artifact
+    from recollect.artifacts import Artifact, ArtifactStore
     from recollect.indexes.building import IndexBuilder
     from retrieval.index.building import BuildPlan
     from retrieval.index.quality import Verdict
@@ -118,7 +118,7 @@ def list_indexes(name: OptionalName = None, as_json: JsonOption = False) -> None
 
     Example: `recollect index list`
     """
-    show_versions(index_store(), name, _facts, _contents, as_json=as_json)
+    show_versions(_indexes(), name, _facts, _contents, as_json=as_json)
 
 
 @index_app.command()
@@ -135,7 +135,7 @@ def verify(
     from recollect.indexes.building import open_labelled, open_version
     from retrieval.index.quality import judge
 
-    store = index_store()
+    store = _indexes()
     artifact = store.resolve(reference)
     with progress() as bar:
         bar.add_task("judging", total=None)
@@ -178,7 +178,7 @@ def rollback(
 
     Example: `recollect index rollback items`
     """
-    show_rollback(index_store(), name, label, expected, as_json=as_json)
+    show_rollback(_indexes(), name, label, expected, as_json=as_json)
 
 
 @index_app.command()
@@ -188,7 +188,7 @@ def gc(name: OptionalName = None, keep: KeepOption = 2, as_json: JsonOption = Fa
 
     Example: `recollect index gc`
     """
-    show_removed(index_store(), name, keep, as_json=as_json)
+    show_removed(_indexes(), name, keep, as_json=as_json)
 
 
 def _plan(kind: str, storage: str, refine: str, memory_mb: int, *, normalized: bool, seed: int) -> "BuildPlan":
@@ -249,6 +249,13 @@ def _builder(settings: Settings, label: str | None, aim: float, *, on_ray: bool)
             threads=os.cpu_count() or 1,
             told=told,
         )
+
+
+def _indexes() -> "ArtifactStore":
+    """Galleries among them, which are listed and removed likewise."""
+    from recollect.artifacts import INDEXES_AND_GALLERIES
+
+    return store_of("indexes", INDEXES_AND_GALLERIES)
 
 
 def _facts(artifact: "Artifact") -> dict[str, Any]:

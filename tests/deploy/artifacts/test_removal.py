@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ import pytest
 from recollect.artifacts import Artifact, ArtifactStore, removal
 from recollect.artifacts import store as store_module
 from recollect.errors import ArtifactError
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    moments = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(10_000))
-    return ArtifactStore(tmp_path / "models", clock=lambda: next(moments))
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import polars as pl
 import pytest
 
 from retrieval.errors import IndexingError
-from retrieval.index.files import digest, sealed
+from retrieval.files import digest
+from retrieval.index.files import sealed
 from retrieval.index.gallery import Gallery
 from retrieval.index.search import Floats
 from retrieval.index.spec import IndexSpec, Kind, Storage
@@ -191,7 +192,8 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np
 from retrieval.index import files, gallery
-from retrieval.index.files import digest, sealed
+from retrieval.files import digest
+from retrieval.index.files import sealed
 from retrieval.index.gallery import Gallery
 
 place, at = Path(sys.argv[1]), sys.argv[2]

@@ -35,6 +35,8 @@ from recsys.data.event_store import EventType
 from recsys.history.codec import EventBatch
 from recsys.history.store import HistoryConfig, HistoryStore
 from recsys.models.dare import Dare, DareConfig
+from recsys.models.directory import save_model
+from recsys.models.item_vectors import item_vectors
 from recsys.ranking import Ranker
 from recsys.recommending.candidates import CandidateConfig, find_candidates, latest_distinct, most_attended
 from retrieval.index.building import BuildPlan
@@ -76,8 +78,8 @@ def measure(sizes: Sizes) -> list[Row]:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(EmbeddedRedis(place / "redis"))
-        ranker, popular = _model(sizes)
-        index = _index(place, ranker)
+        ranker, popular = _model(place / "model", sizes)
+        index = _index(place, place / "model")
         stack.callback(index.close)
         model = ServedModel(name="random", version="1", ranker=ranker, catalogue=ranker.catalogue, popular=popular)
         config = CandidateConfig(candidates=sizes.candidates)
@@ -107,6 +109,7 @@ def measure(sizes: Sizes) -> list[Row]:
         run(store.close())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(5)
+        loop.close()
         return rows
 
 
@@ -164,7 +167,7 @@ def _stages(
     return [_row(name, taken[name]) for name in names]
 
 
-def _model(sizes: Sizes) -> tuple[Ranker, np.ndarray]:
+def _model(directory: Path, sizes: Sizes) -> tuple[Ranker, np.ndarray]:
     random = np.random.default_rng(3)
     categories = random.integers(1, _CATEGORIES + 1, sizes.items).astype(np.int32)
     catalogue = Catalogue(
@@ -174,13 +177,13 @@ def _model(sizes: Sizes) -> tuple[Ranker, np.ndarray]:
     )
     config = DareConfig(n_items=sizes.items, n_categories=_CATEGORIES)
     model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=torch.Generator().manual_seed(3))
-    return Ranker(model.eval().serving(), catalogue), random.permutation(sizes.items).astype(np.int64)
+    save_model(directory, model.eval(), catalogue, training={}, data={}, metrics={})
+    return Ranker.load(directory), random.permutation(sizes.items).astype(np.int64)
 
 
-def _index(place: Path, ranker: Ranker) -> FollowedIndex:
-    values = ranker._serving.values  # the rows that `recsys.models.item_vectors` gives
-    assert isinstance(values, torch.Tensor)
-    source = ArrayVectors(pl.Series("id", ranker.catalogue.item_ids[1:]), values[1:].numpy())
+def _index(place: Path, model: Path) -> FollowedIndex:
+    ids, vectors = item_vectors(model)
+    source = ArrayVectors(pl.Series("id", ids), vectors)
     builder = IndexBuilder(root=place / "indexes", thresholds=Thresholds(), label="stable")
     builder.rebuild("items", source, BuildPlan(choose=choose_spec))
     return FollowedIndex(place / "indexes", "items@stable")

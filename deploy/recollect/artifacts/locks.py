@@ -1,30 +1,11 @@
-"""Have files on the disk, whole, before anything says that they are there; and one process at a time change them."""
+"""Let one process at a time change what is on the disk; a process that dies lets go."""
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recollect.errors import RecollectError
-
-
-def sync(path: Path) -> None:
-    """Have a file or directory on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a small file in one step that readers see before or after, never between."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
 
 
 @contextmanager

@@ -1,0 +1,119 @@
+"""`recollect model`: versions of models, which of them answers, and the way back."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recollect.cli.console import explains_errors, out, show_json
+from recollect.cli.versions import (
+    ExpectedOption,
+    JsonOption,
+    KeepOption,
+    LabelOption,
+    NameArgument,
+    OptionalName,
+    VersionArgument,
+    show_moved,
+    show_removed,
+    show_rollback,
+    show_versions,
+    store_of,
+)
+
+if TYPE_CHECKING:
+    from recollect.artifacts import Artifact, ArtifactStore
+
+model_app = typer.Typer(
+    help="Versions of models: which there are, which answers, and the way back.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@model_app.command(name="list")
+@explains_errors
+def list_models(name: OptionalName = None, as_json: JsonOption = False) -> None:
+    """List versions of models and the labels that point at them.
+
+    Example: `recollect model list dare`
+    """
+    show_versions(_models(), name, _model_facts, _model_contents, as_json=as_json)
+
+
+@model_app.command(name="verify")
+@explains_errors
+def verify_model(
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="NAME@LABEL or NAME/VERSION.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every file of a version with its hash.
+
+    Example: `recollect model verify dare@stable`
+    """
+    artifact = _models().resolve(reference)
+    if as_json:
+        show_json([{"name": artifact.name, "version": artifact.version, "whole": True}])
+    else:
+        out.print(f"{artifact.reference} is whole", highlight=False)
+
+
+@model_app.command(name="activate")
+@explains_errors
+def activate_model(
+    name: NameArgument,
+    version: VersionArgument,
+    label: LabelOption = "stable",
+    expected: ExpectedOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a label point at a version, its hashes checked first.
+
+    Example: `recollect model activate dare 20261128T094952-541de118`
+    """
+    store = _models()
+    store.resolve(f"{name}/{version}")
+    before = store.labelled(name, label)
+    store.set_label(name, label, version, expected=expected)
+    show_moved(name, label, version, before, as_json=as_json)
+
+
+@model_app.command(name="rollback")
+@explains_errors
+def roll_model_back(
+    name: NameArgument, label: LabelOption = "stable", expected: ExpectedOption = None, as_json: JsonOption = False
+) -> None:
+    """Let a label point at the version before; again, at the one before that.
+
+    Example: `recollect model rollback dare`
+    """
+    show_rollback(_models(), name, label, expected, as_json=as_json)
+
+
+@model_app.command(name="gc")
+@explains_errors
+def remove_models(name: OptionalName = None, keep: KeepOption = 2, as_json: JsonOption = False) -> None:
+    """Remove versions that no label needs and no process uses, and what killed commands left.
+
+    Example: `recollect model gc --keep 1`
+    """
+    show_removed(_models(), name, keep, as_json=as_json)
+
+
+def _model_facts(artifact: "Artifact") -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads((artifact.directory / "metrics.json").read_text()).get("test", {})
+    except (OSError, ValueError, AttributeError):
+        found = {}
+    return {"test": {key: value for key, value in found.items() if isinstance(value, float)}}
+
+
+def _model_contents(row: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:.4f}" for key, value in row["test"].items())
+
+
+def _models() -> "ArtifactStore":
+    from recollect.artifacts import MODELS
+
+    return store_of("models", MODELS)
