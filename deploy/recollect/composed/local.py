@@ -52,5 +52,9 @@ def search_here(
 
         return asyncio.run(ask())
     except InvalidCall as error:
-        wrong = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
+        # A description may begin with its field, as that of a box does.
+        wrong = "; ".join(
+            f"{violation.field} {violation.description.removeprefix(f'{violation.field} ')}"
+            for violation in error.violations
+        )
         raise RecollectError(wrong) from error
