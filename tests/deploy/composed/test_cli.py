@@ -111,7 +111,12 @@ def test_the_search_is_drawn(run, gallery, shop_pictures):
         pytest.param(("nowhere.png",), 1, "nowhere.png cannot be read", id="no such file"),
         pytest.param(("--id", "0.png", "--box", "1,2,3"), 2, "four numbers", id="half a box"),
         pytest.param(("--id", "0.png", "--box", "1,2,3,x"), 2, "four numbers", id="box of letters"),
-        pytest.param(("--id", "0.png", "--box", "900,0,950,9"), 1, "box box must lie in the picture", id="box outside"),
+        pytest.param(
+            ("--id", "0.png", "--box", "900,0,950,9"),
+            1,
+            "error: box must lie in the picture of 64 by 40 pixels",
+            id="box outside",
+        ),
         pytest.param(("--id", "0.png", "--box", "nan,0,9,9"), 1, "box.x1 must be a finite number", id="box of NaN"),
         pytest.param(("--id", "0.png", "--filter", "colour"), 2, "COLUMN=VALUE", id="half a filter"),
         pytest.param(("--id", "0.png", "--filter", "size=1"), 1, "there is 'colour', 'price'", id="unknown column"),
