@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recollect.artifacts import Artifact, ArtifactStore
+from recollect.artifacts import COMPOSED_MODELS, Artifact, ArtifactStore
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def composed_path(settings: Settings, reference: str) -> str:
     """
     if Path(reference).is_dir():
         return str(Path(reference).resolve())
-    published = ArtifactStore(settings.var.resolve() / "models")
+    published = ArtifactStore(settings.var.resolve() / "models", kind=COMPOSED_MODELS)
     for name in (MODEL_NAME, START_NAME):
         versions = {f"{name}/{version}" for version in published.versions(name)}
         if reference.startswith(f"{name}@") or reference in versions:

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recollect.artifacts import Artifact, ArtifactStore
+from recollect.artifacts import ENCODERS, Artifact, ArtifactStore
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def encoder_path(settings: Settings, reference: str) -> str:
     """
     if Path(reference).is_dir():
         return str(Path(reference).resolve())
-    published = ArtifactStore(settings.var.resolve() / "models")
+    published = ArtifactStore(settings.var.resolve() / "models", kind=ENCODERS)
     versions = {f"{ENCODER_NAME}/{version}" for version in published.versions(ENCODER_NAME)}
     if reference.startswith(f"{ENCODER_NAME}@") or reference in versions:
         return str(published.resolve(reference).directory)

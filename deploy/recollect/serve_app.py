@@ -51,7 +51,7 @@ DEPLOYMENT_OPTIONS: dict[str, Any] = {
 
 def run(
     settings: Settings,
-    model: str,
+    model: str | None,
     *,
     redis_url: str,
     models: ModelSource | None = None,
@@ -59,14 +59,14 @@ def run(
 ) -> "RunningGateway":
     """Start `settings.replicas` gateways that answer with `model`, and return once they do.
 
-    `model` is a reference such as `dare@stable`, `dare/<version>` or a model directory. Ray must be connected (see
-    `recollect.embedded.ray.ray_cluster`). ArtifactError names a model that cannot be served; SetupError a port that is
-    taken and a replica that does not start.
+    `model` is a reference such as `dare@stable`, `dare/<version>` or a model directory; None leaves the recommender
+    out. Ray must be connected (see `recollect.embedded.ray.ray_cluster`). ArtifactError names a model that cannot be
+    served; SetupError a port that is taken and a replica that does not start.
     """
     from ray import serve
 
-    source = models or artifact_models(settings)
-    reference = source.pin(model)
+    source = None if model is None else models or artifact_models(settings)
+    reference = None if source is None or model is None else source.pin(model)
     reservation = reserve_port(settings.host, settings.port)
     port: int = reservation.getsockname()[1]
     desired = DesiredModel(application=application)
@@ -82,7 +82,8 @@ def run(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **DEPLOYMENT_OPTIONS)(GatewayReplica)
     try:
-        desired.set(reference)
+        if reference is not None:
+            desired.set(reference)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
         handle = serve.run(
             deployment.bind(
@@ -107,10 +108,18 @@ def run(
     return RunningGateway(handle, config, source, desired, reservation)
 
 
-def check(settings: Settings, model: str, *, models: ModelSource | None = None) -> None:
+def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
     """Raise what `run` would raise for a missing model or encoder or a taken port, before Redis and Ray are started in
     vain."""
-    (models or artifact_models(settings)).pin(model)
+    if model is not None:
+        try:
+            (models or artifact_models(settings)).pin(model)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}; --no-recommender serves without one") from error
+    elif settings.index is not None:
+        raise SetupError(
+            f"--index {settings.index} is for recommending, and --no-recommender leaves that out; take one of them away"
+        )
     if settings.classification:
         classification_config(settings)
     if settings.composed_model is not None:
@@ -208,7 +217,7 @@ class RunningGateway:
         self,
         handle: "DeploymentHandle[GatewayReplica]",
         config: GatewayConfig,
-        models: ModelSource,
+        models: ModelSource | None,
         desired: DesiredModel,
         reservation: socket.socket,
     ) -> None:
@@ -230,15 +239,18 @@ class RunningGateway:
 
     @property
     def model(self) -> str:
-        """Reference of the model that should answer."""
+        """Reference of the model that should answer; empty without a recommender."""
         return self._desired.get() or ""
 
     def swap(self, model: str) -> str:
         """Let `model` answer on every replica, without a failed call; returns its label, `name/version`.
 
         Each replica loads it beside the present one and then replaces one reference. ArtifactError where it is missing
-        or one replica cannot load it: then every replica goes back to the model before.
+        or one replica cannot load it: then every replica goes back to the model before. SetupError where there is no
+        recommender.
         """
+        if self._models is None:
+            raise SetupError("this gateway was started without a recommender: there is no model to replace")
         reference, before = self._models.pin(model), self.model
         self._desired.set(reference)
         try:

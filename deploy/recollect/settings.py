@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     """Gateway replicas on this node; they share one port."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)
     """Longest history that is kept and scored, in events."""
+    recommender: bool = True
+    """Whether the gateway scores and recommends items, which takes a model of `recollect train`."""
     max_candidates: int = Field(default=1_000, ge=1)
     """Most candidates in one Score request."""
     index: str | None = None

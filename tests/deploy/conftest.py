@@ -136,10 +136,13 @@ class ColourEncoder:
 class LocalGateway:
     """A gateway of this process, its event loop in a thread."""
 
-    def __init__(self, redis_url: str, directory: Path, config: GatewayConfig, **options: Any) -> None:
+    def __init__(
+        self, redis_url: str, directory: Path, config: GatewayConfig, *, recommender: bool, **options: Any
+    ) -> None:
         self.directory = directory
         self.ranker = CountingRanker(scale=1.0, directory=directory)
         self.slot = ModelSlot(ServedModel(name="counting", version="1", ranker=self.ranker))
+        self.recommender = recommender
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -160,7 +163,8 @@ class LocalGateway:
             self.classification.start()
         if self.composed is not None:
             await self.composed.start()
-        self.gateway = Gateway(config, slot=self.slot, histories=self.store, **options)
+        slot = self.slot if self.recommender else None
+        self.gateway = Gateway(config, slot=slot, histories=self.store, **options)
         return await self.gateway.start()
 
     def release(self) -> None:
@@ -211,6 +215,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             redis_url: str | None = None,
             token=None,
             credentials=None,
+            recommender=True,
             classification=None,
             composed=None,
             index=None,
@@ -222,6 +227,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 GatewayConfig(**config),
                 token=token,
                 credentials=credentials,
+                recommender=recommender,
                 classification=classification,
                 composed=composed,
                 index=index,

@@ -67,4 +67,13 @@ def test_serve_names_a_missing_model_before_it_starts_anything(run, tmp_path, mo
     done = run("serve", "--model", "dare@stable", "--port", "0")
     assert done.exit_code == 1
     assert "dare@stable" in done.stderr
+    assert "--no-recommender serves without one" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_refuses_an_index_that_nobody_would_recommend_from(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("RECOLLECT_VAR", str(tmp_path))
+    done = run("serve", "--no-recommender", "--index", "items@stable", "--port", "0")
+    assert done.exit_code == 1
+    assert "--index items@stable" in done.stderr
+    assert "take one of them away" in done.stderr

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from recollect.embedded.redis import EmbeddedRedis
-from recollect_api import DegradedReason, Event, EventType, RecollectClient
+from recollect.gateway.server import RECOMMENDER_SERVICES
+from recollect_api import DegradedReason, Event, EventType, RecollectClient, ServerFault
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -125,3 +128,26 @@ def test_a_swap_during_a_call_leaves_its_label_and_scores_those_of_one_model(gat
         gateway.release()
         response = call.result(timeout=30)
     assert (response.model_version, list(response.scores)) == ("1", [1.0])
+
+
+def test_a_gateway_without_a_recommender_says_so_and_keeps_histories(start_gateway, user):
+    gateway = start_gateway(recommender=False)
+    with RecollectClient(gateway.address, timeout_s=30) as client:
+        assert client.append(user, [Event(item_id=1, time=BEGIN)]).accepted == 1
+        for call in (lambda: client.score(user, [1]), lambda: client.recommend(user)):
+            with pytest.raises(ServerFault, match="without --no-recommender") as refused:
+                call()
+            assert refused.value.code is grpc.StatusCode.UNIMPLEMENTED
+            assert refused.value.reason == "RECOMMENDER_DISABLED"
+
+
+def test_health_knows_the_recommender_where_it_answers(gateway, start_gateway):
+    def health(gateway):
+        with grpc.insecure_channel(gateway.address) as channel:
+            request = health_pb2.HealthCheckRequest(service=RECOMMENDER_SERVICES[0])
+            return health_pb2_grpc.HealthStub(channel).Check(request, timeout=30)
+
+    assert health(gateway).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as unknown:
+        health(start_gateway(recommender=False))
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND

@@ -12,10 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from recollect.errors import SetupError
-from recollect.gateway.server import SERVICES
+from recollect.gateway.server import RECOMMENDER_SERVICES, SERVICES
 from recollect_api import DeadlineExceeded, PermissionRefused, RecollectClient, ServerFault, Unavailable
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
+ALWAYS = (*RECOMMENDER_SERVICES, *SERVICES)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 FAILING_ITEM, WAITING_ITEM = 100_001, 100_002
@@ -28,7 +29,7 @@ def health_of(channel, service):
 
 def test_the_server_and_each_service_report_serving(gateway):
     with grpc.insecure_channel(gateway.address) as channel:
-        assert {name: health_of(channel, name) for name in ("", *SERVICES)} == dict.fromkeys(("", *SERVICES), SERVING)
+        assert {name: health_of(channel, name) for name in ("", *ALWAYS)} == dict.fromkeys(("", *ALWAYS), SERVING)
         with pytest.raises(grpc.RpcError) as unknown:
             health_of(channel, "nobody")
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
@@ -42,7 +43,7 @@ def test_reflection_names_the_services_and_gives_their_contract(gateway):
     with grpc.insecure_channel(gateway.address) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         listing, file = stub.ServerReflectionInfo(iter(requests), timeout=30)
-    assert {each.name for each in listing.list_services_response.service} >= {*SERVICES, "grpc.health.v1.Health"}
+    assert {each.name for each in listing.list_services_response.service} >= {*ALWAYS, "grpc.health.v1.Health"}
     descriptor = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
     assert [method.name for method in descriptor.service[0].method] == ["Score", "Recommend"]
 

@@ -1,11 +1,22 @@
 """Versions of models, galleries and indexes: published whole, checked before use, labelled, rolled back, removed."""
 
 from recollect.artifacts.holds import Hold
-from recollect.artifacts.kinds import GALLERIES, INDEXES, INDEXES_AND_GALLERIES, MODELS, Artifact, ArtifactKind
+from recollect.artifacts.kinds import (
+    COMPOSED_MODELS,
+    ENCODERS,
+    GALLERIES,
+    INDEXES,
+    INDEXES_AND_GALLERIES,
+    MODELS,
+    Artifact,
+    ArtifactKind,
+)
 from recollect.artifacts.labels import STABLE, LabelChange
 from recollect.artifacts.store import MANIFEST_FILE, ArtifactStore
 
 __all__ = [
+    "COMPOSED_MODELS",
+    "ENCODERS",
     "GALLERIES",
     "INDEXES",
     "INDEXES_AND_GALLERIES",

@@ -40,6 +40,12 @@ class ArtifactKind:
 
 
 MODELS = ArtifactKind(noun="model", remedy="train one with `recollect train` or name a model directory")
+COMPOSED_MODELS = ArtifactKind(
+    noun="model", remedy="train one with `recollect composed train`, or name a model directory or a shipped model"
+)
+ENCODERS = ArtifactKind(
+    noun="encoder", remedy="train one with `recollect encoder train`, or name a directory or a shipped encoder"
+)
 GALLERIES = ArtifactKind(noun="gallery", remedy="make one with `recollect composed index`", marker="gallery")
 INDEXES = ArtifactKind(noun="index", remedy="build one with `recollect index build`", marker="index")
 INDEXES_AND_GALLERIES = ArtifactKind(noun="index or gallery", remedy=INDEXES.remedy)

@@ -18,6 +18,9 @@ def serve(
     model: Annotated[
         str, typer.Option(help="Which model answers: NAME@LABEL, NAME/VERSION or a model directory.", metavar="MODEL")
     ] = "dare@stable",
+    recommender: Annotated[
+        bool | None, typer.Option("--recommender/--no-recommender", help="Whether items are scored and recommended.")
+    ] = None,
     redis: Annotated[
         str | None, typer.Option("--redis", metavar="URL", help="Redis to use, as redis://HOST:6379/0 or unix://PATH.")
     ] = None,
@@ -66,6 +69,8 @@ def serve(
 
     `recollect serve --composed adafocal@stable`
 
+    `recollect serve --no-recommender --composed world`
+
     `recollect serve --index items@stable`
     """
     from recollect import serve_app
@@ -79,12 +84,14 @@ def serve(
         port=port,
         replicas=replicas,
         ray_address=ray_address,
+        recommender=recommender,
         encoder=encoder,
         classification=classification,
         composed_model=composed,
         index=index,
     )
-    serve_app.check(settings, model)
+    served = model if settings.recommender else None
+    serve_app.check(settings, served)
     stop = _StopSignals()
     try:
         with err.status("starting Redis") as status, history_redis(settings, own=True) as redis_url:
@@ -92,8 +99,8 @@ def serve(
             with ray_cluster(settings, show_logs=True):
                 # Ray has put a handler of its own in place.
                 stop.listen()
-                status.update(f"starting {settings.replicas} gateways with {model}")
-                with serve_app.run(settings, model, redis_url=redis_url) as gateway:
+                status.update(f"starting {settings.replicas} gateways with {served or 'no recommender'}")
+                with serve_app.run(settings, served, redis_url=redis_url) as gateway:
                     status.stop()
                     _show_ready(gateway, settings)
                     stop.wait()
@@ -129,25 +136,35 @@ class _StopSignals:
             raise KeyboardInterrupt
 
 
+def _first_call(settings: "Settings", address: str) -> list[str]:
+    if settings.recommender:
+        return [f"try           recollect score USER --items 1,2,3 --target {address}"]
+    return [f"try           recollect composed galleries --target {address}"] if settings.composed_model else []
+
+
 def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
     from rich.panel import Panel
 
     from recollect.gateway.server import services_of
 
     count = "1 replica" if settings.replicas == 1 else f"{settings.replicas} replicas"
-    services = services_of(classification=settings.classification, composed=settings.composed_model is not None)
+    services = services_of(
+        recommender=settings.recommender,
+        classification=settings.classification,
+        composed=settings.composed_model is not None,
+    )
     encoder = settings.encoder if settings.classification else "none: --no-classification"
     histories = "Redis as configured" if settings.redis_url else f"private Redis in {settings.var / 'redis'}"
     lines = [
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
-        f"model         {gateway.model}",
+        f"model         {gateway.model or 'none: --no-recommender'}",
         f"index         {settings.index or 'none: no --index INDEX, so nothing is recommended'}",
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
         f"histories     {histories}",
         "",
-        f"try           recollect score USER --items 1,2,3 --target {gateway.address}",
+        *_first_call(settings, gateway.address),
         "stop          Ctrl-C",
     ]
     out.print(Panel("\n".join(lines), title="recollect is ready", expand=False), highlight=False)

@@ -16,6 +16,7 @@ RecollectError
     ├── ClassificationDown  no encoder answers (UNAVAILABLE)
     ├── ComposedDown        no model of composed retrieval answers (UNAVAILABLE)
     ├── TooManyWaiting      the encoder has enough to do (RESOURCE_EXHAUSTED)
+    ├── ScoreNotServed      the service was started without a recommender (UNIMPLEMENTED)
     ├── NotServed           the service was started without classification (UNIMPLEMENTED)
     ├── ComposedNotServed   the service was started without composed retrieval (UNIMPLEMENTED)
     ├── DeadlinePassed      nobody waits for the answer any more (DEADLINE_EXCEEDED)
@@ -183,6 +184,13 @@ class TooManyWaiting(CallError):  # noqa: N818
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_IMAGES_WAIT"
+
+
+class ScoreNotServed(CallError):  # noqa: N818
+    """The service was started without a recommender."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "RECOMMENDER_DISABLED"
 
 
 class NotServed(CallError):  # noqa: N818

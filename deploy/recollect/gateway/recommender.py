@@ -8,7 +8,7 @@ import grpc.aio  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
-from recollect.gateway.errors import RecommendNotServed
+from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
 from recollect.gateway.explanations import explanations
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
@@ -27,12 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
-    """Scores with the model in `slot`, over histories from `histories`; recommends from the index in `index`."""
+    """Scores with the model in `slot`, over histories from `histories`; recommends from the index in `index`.
+
+    Without a slot every call is answered UNIMPLEMENTED.
+    """
 
     def __init__(
         self,
         *,
-        slot: ModelSlot,
+        slot: ModelSlot | None,
         histories: HistoryStore,
         workers: Workers,
         history_limit: int,
@@ -52,18 +55,20 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self, request: recommender_pb2.ScoreRequest, context: grpc.aio.ServicerContext
     ) -> recommender_pb2.ScoreResponse:
         """Score every candidate of `request`, in its order."""
+        slot = self._served()
         call = check_score(request, max_candidates=self._max_candidates)
         require_time(context)
         history = await self._read(call.user_id, call.before_ms)
         require_time(context)
         # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
-        model = self._slot.current
+        model = slot.current
         return await self._workers.run(partial(_answer, request, call, model, history))
 
     async def Recommend(  # noqa: N802 - gRPC's name
         self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
     ) -> recommender_pb2.RecommendResponse:
         """Recommend items of the whole catalogue."""
+        slot = self._served()
         if self._index is None:
             raise RecommendNotServed("this service runs without an index; start it with --index, items@stable for one")
         call = check_recommend(request)
@@ -71,10 +76,15 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         history = await self._read(call.user_id, call.before_ms)
         require_time(context)
         # Each taken once, as above.
-        model, index = self._slot.current, self._index.current
+        model, index = slot.current, self._index.current
         return await self._workers.run(
             partial(answer_recommend, request, call, model, index, history, self._candidates)
         )
+
+    def _served(self) -> ModelSlot:
+        if self._slot is None:
+            raise ScoreNotServed("this service runs without a recommender; start it without --no-recommender")
+        return self._slot
 
     async def _read(self, user_id: str, before_ms: int | None) -> History | None:
         """The history, or None where it cannot be had: a worse answer is better than none."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
 from recollect.composed.deployment import ComposedReplica, RemoteComposed
 from recollect.gateway.desired import DesiredModel
-from recollect.gateway.models import ModelSlot, ModelSource, ServedModel
+from recollect.gateway.models import ModelSlot, ModelSource
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
@@ -32,7 +32,7 @@ class GatewayReplica:
         config: GatewayConfig,
         redis_url: str,
         redis_timeout_s: float,
-        models: ModelSource,
+        models: ModelSource | None,
         desired: DesiredModel,
         classification: "DeploymentHandle[ClassificationReplica] | None" = None,
         composed: "DeploymentHandle[ComposedReplica] | None" = None,
@@ -46,11 +46,14 @@ class GatewayReplica:
         self._following: asyncio.Task[None] | None = None
         histories = HistoryConfig(cap=config.history_limit, timeout_s=redis_timeout_s)
         self._histories = HistoryStore(redis_url, config=histories)
-        self._reference = await asyncio.to_thread(self._wanted)
-        self._slot = ModelSlot(await self._load(self._reference))
+        self._reference = ""
+        self._slot: ModelSlot | None = None
+        if models is not None:
+            self._reference = await asyncio.to_thread(self._wanted)
+            self._slot = ModelSlot(await asyncio.to_thread(models.load, self._reference))
         self._index = None if index is None else await asyncio.to_thread(index.open)
         self._looking = None if self._index is None else asyncio.create_task(self._index.follow())
-        # Only now, with a model: a replica that listens gets its share of the connections.
+        # Only now, with all that answers: a replica that listens gets its share of the connections.
         self._gateway = Gateway(
             config,
             slot=self._slot,
@@ -67,6 +70,8 @@ class GatewayReplica:
 
     async def check_health(self) -> None:
         """Called by Serve every few seconds; follows a swap whose broadcast this replica was too young to get."""
+        if self._slot is None:
+            return
         wanted = await asyncio.to_thread(self._wanted)
         busy = self._loading.locked() or (self._following is not None and not self._following.done())
         if wanted != self._reference and not busy:
@@ -92,16 +97,15 @@ class GatewayReplica:
             log.exception("cannot load %s, %s keeps answering", reference, self._reference)
 
     async def _become(self, reference: str) -> str:
+        if self._models is None or self._slot is None:
+            raise RuntimeError("this gateway was started without a recommender")
         async with self._loading:
             if reference != self._reference:
-                before = self._slot.swap(await self._load(reference))
+                before = self._slot.swap(await asyncio.to_thread(self._models.load, reference))
                 self._reference = reference
                 if before.hold is not None:
                     before.hold.release()
             return self._slot.current.reference
-
-    async def _load(self, reference: str) -> ServedModel:
-        return await asyncio.to_thread(self._models.load, reference)
 
     def _wanted(self) -> str:
         reference = self._desired.get()

@@ -35,10 +35,8 @@ from recollect_api.v1 import (
 from recsys.history.store import HistoryStore
 from recsys.recommending.candidates import CandidateConfig
 
-SERVICES: tuple[str, ...] = (
-    recommender_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name,
-    histories_pb2.DESCRIPTOR.services_by_name["Histories"].full_name,
-)
+SERVICES: tuple[str, ...] = (histories_pb2.DESCRIPTOR.services_by_name["Histories"].full_name,)
+RECOMMENDER_SERVICES: tuple[str, ...] = (recommender_pb2.DESCRIPTOR.services_by_name["Recommender"].full_name,)
 CLASSIFICATION_SERVICES: tuple[str, ...] = (
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name,
     descriptor_sets_pb2.DESCRIPTOR.services_by_name["DescriptorSets"].full_name,
@@ -46,12 +44,13 @@ CLASSIFICATION_SERVICES: tuple[str, ...] = (
 COMPOSED_SERVICES: tuple[str, ...] = (
     composed_retrieval_pb2.DESCRIPTOR.services_by_name["ComposedRetrieval"].full_name,
 )
-"""These and those before answer UNIMPLEMENTED, and are unknown to grpc.health.v1, where the gateway has no backend."""
+"""All but `SERVICES` answer UNIMPLEMENTED, and are unknown to grpc.health.v1, where the gateway has no such part."""
 
 
-def services_of(*, classification: bool, composed: bool) -> tuple[str, ...]:
+def services_of(*, recommender: bool, classification: bool, composed: bool) -> tuple[str, ...]:
     """The services that a gateway with these parts has."""
     return (
+        *(RECOMMENDER_SERVICES if recommender else ()),
         *SERVICES,
         *(CLASSIFICATION_SERVICES if classification else ()),
         *(COMPOSED_SERVICES if composed else ()),
@@ -102,7 +101,7 @@ class GatewayConfig:
 
 
 class Gateway:
-    """One server, over one model slot, one history store and, where there are any, an index and backends for pictures.
+    """One server, over one history store and, where there are any, a model slot, an index and backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -111,7 +110,7 @@ class Gateway:
         self,
         config: GatewayConfig,
         *,
-        slot: ModelSlot,
+        slot: ModelSlot | None,
         histories: HistoryStore,
         classification: ClassificationBackend | None = None,
         composed: ComposedBackend | None = None,
@@ -124,7 +123,11 @@ class Gateway:
         """Where it listens, once started."""
         self._credentials = credentials
         self._workers = Workers(config.ranking_threads)
-        self._health = Health(services_of(classification=classification is not None, composed=composed is not None))
+        self._health = Health(
+            services_of(
+                recommender=slot is not None, classification=classification is not None, composed=composed is not None
+            )
+        )
         # The token comes first: who has none learns nothing, not even through a crafted request.
         interceptors: list[grpc.aio.ServerInterceptor] = [] if token is None else [TokenInterceptor(token)]
         self._server = grpc.aio.server(
@@ -154,7 +157,7 @@ class Gateway:
     async def start(self) -> int:
         """Listen; returns the port. SetupError where that address cannot be listened on."""
         await self._health.add_to(self._server)
-        services = services_of(classification=True, composed=True)
+        services = services_of(recommender=True, classification=True, composed=True)
         reflection.enable_server_reflection((*services, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
         address = address_of(self.config.host, self.config.port)
         try:

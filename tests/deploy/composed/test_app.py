@@ -53,14 +53,12 @@ def publish(var, encoder, shop_pictures, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def app(ray_node, counting_models, history_redis_url, var, publish):
+def app(ray_node, history_redis_url, var, publish):
     publish("shop", 10)
     settings = Settings(
         port=0, replicas=1, var=var, classification=False, composed_model="adafocal@stable", composed_replicas=2
     )
-    with serve_app.run(
-        settings, "counting/1", redis_url=history_redis_url, models=counting_models(var), application="composed"
-    ) as started:
+    with serve_app.run(settings, None, redis_url=history_redis_url, application="composed") as started:
         yield started
 
 
