@@ -151,7 +151,7 @@ def _plain(found: "ComposedResults") -> dict[str, Any]:
 
 
 def _show(found: "ComposedResults", *, explain: bool) -> None:
-    columns = list(dict.fromkeys(column for hit in found.hits for column in hit.metadata))
+    columns = sorted({column for hit in found.hits for column in hit.metadata})
     numbers = ["score", *(["vector"] if explain else [])]
     rows = [
         [
