@@ -31,6 +31,7 @@ def digest(path: Path) -> dict[str, Any]:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
 
 
-def size_of(directory: Path) -> int:
-    """Bytes of all files in a directory and those in it."""
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+def size_of(directory: Path, *, alone: bool = False) -> int:
+    """Bytes of all files in a directory and those in it; with `alone`, of those that have no hard link elsewhere."""
+    files = [path.stat() for path in directory.rglob("*") if path.is_file()]
+    return sum(file.st_size for file in files if not alone or file.st_nlink == 1)

@@ -24,7 +24,7 @@ from retrieval.index.files import write_manifest
 from retrieval.index.search import Floats, plain_index, refining_index, use_threads
 from retrieval.index.sources import VectorSource, ordered_ids, write_ordered
 from retrieval.index.spec import IndexSpec
-from retrieval.index.vector_index import IDS_FILE, INDEX_FILE, VECTORS_FILE, IndexFacts, VectorIndex, unit
+from retrieval.index.vector_index import IDS_FILE, INDEX_FILE, VECTORS_FILE, IndexFacts, VectorIndex, as_compared
 
 _TRAINED_FILE, _INDEX_DIRECTORY = "trained.faiss", "index"
 _SHARD = 250_000
@@ -210,9 +210,7 @@ class _Given:
         self.kept: np.dtype[Any] = np.dtype("<f2" if normalized else "<f4")
 
     def __getitem__(self, rows: Any) -> Floats:
-        found = self.as_given(rows)
-        # Rounded before they are indexed, so that the index and the exact comparison have the same neighbours.
-        return unit(found).astype(np.float16).astype(np.float32) if self._normalized else found
+        return as_compared(self.as_given(rows), normalized=self._normalized)
 
     def as_given(self, rows: Any) -> Floats:
         """Some rows as the source gave them."""

@@ -9,6 +9,7 @@ import polars as pl
 
 from retrieval.errors import IndexingError
 from retrieval.index.search import Ids
+from retrieval.index.tables import among
 from retrieval.index.vector_index import VectorIndex
 
 NEIGHBOURS = 10
@@ -83,7 +84,8 @@ def judge(
 ) -> Verdict:
     """Hold `index` to `thresholds`, beside the one that answers now where there is one.
 
-    `expected_ids` are those that should be in it; without them those of `live` are.
+    `expected_ids` are those that should be in it; without them those of `live` are, but for what was deleted from
+    `index` on purpose.
     """
     rows = sampled_rows(index, thresholds.queries, seed)
     recall = recall_at(index, rows)
@@ -96,9 +98,10 @@ def judge(
             "build it with more probes or less compression",
         )
     ]
-    wanted = live.ids.to_list() if expected_ids is None and live is not None else expected_ids
-    if wanted is not None:
-        checks.append(_covers(index, list(wanted), thresholds.coverage))
+    if expected_ids is None and live is not None:
+        expected_ids = live.ids.filter(pl.Series(~among(live.ids, index.changes.removed)))
+    if expected_ids is not None:
+        checks.append(_covers(index, list(expected_ids), thresholds.coverage))
     if live is not None:
         drift = abs(index.facts.norm_mean / live.facts.norm_mean - 1) if live.facts.norm_mean else float("inf")
         checks.append(

@@ -12,9 +12,8 @@ import polars as pl
 
 from retrieval.errors import IndexingError
 from retrieval.index.search import Floats
-from retrieval.index.vector_index import ID_COLUMN
+from retrieval.index.tables import ID_COLUMN, VECTOR_COLUMN, lengths_of, matrix_of
 
-VECTOR_COLUMN = "vector"
 _BATCH = 16_384
 """Rows that are read at once."""
 
@@ -103,17 +102,14 @@ class ParquetVectors:
                 at += len(batch)
 
     def _matrix(self, path: Path, first: int, vectors: pl.Series) -> Floats:
-        if isinstance(vectors.dtype, pl.Array):
-            vectors = vectors.arr.to_list()
-        lengths = vectors.list.len().fill_null(0).to_numpy()
+        lengths = lengths_of(vectors)
         wrong = np.flatnonzero(lengths != self.dimension)
         if len(wrong):
             raise IndexingError(
                 f"vectors must all have {self.dimension} numbers as the first one, row {first + int(wrong[0])} of "
                 f"{path} has {int(lengths[wrong[0]])}; leave it out or embed it again"
             )
-        flat = vectors.explode(empty_as_null=False).cast(pl.Float32).fill_null(float("nan"))
-        return flat.to_numpy().reshape(len(vectors), self.dimension)
+        return matrix_of(vectors, self.dimension)
 
     def _require_columns(self, path: Path, columns: Mapping[str, pl.DataType]) -> None:
         id_type, vector_type = columns.get(ID_COLUMN), columns.get(VECTOR_COLUMN)

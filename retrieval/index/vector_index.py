@@ -4,6 +4,7 @@ manifest.json   see `retrieval.index.files`
 index.faiss     over all vectors; FAISS's ids are their rows
 ids.parquet     `id` of each row, ascending: whole numbers or strings
 vectors.npy     [N, d] halves of unit length, or fp32 as given, to compare exactly and to ask by id
+                what was changed since: see `retrieval.index.changes`
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ import polars as pl
 
 from retrieval.errors import IndexingError
 from retrieval.index.build import finite
+from retrieval.index.changes import BaseFacts, Changes
 from retrieval.index.files import Manifest, read_manifest
+from retrieval.index.overlay import LaidOver, Overlay
 from retrieval.index.search import Floats, Ids, Mask, allowed_bits, own_probes, search, set_own_probes
-from retrieval.index.spec import IndexSpec
+from retrieval.index.spec import IndexSpec, Kind, Storage
+from retrieval.index.tables import ID_COLUMN
 
 INDEX_FILE, IDS_FILE, VECTORS_FILE = "index.faiss", "ids.parquet", "vectors.npy"
-ID_COLUMN = "id"
 _BLOCK = 65_536
 """Vectors that are compared with all queries at once."""
 _TINY = np.finfo(np.float32).tiny
@@ -34,19 +37,21 @@ class IndexFacts:
 
     spec: IndexSpec
     count: int
-    """N, vectors."""
+    """N, vectors that can be found."""
     dimension: int
     """d, numbers of a vector."""
     normalized: bool
     """Whether vectors were brought to unit length before they were indexed, so that similarity is their cosine."""
     norm_mean: float
-    """Mean length of the vectors as given."""
+    """Mean length of the vectors as given; of an index that was changed since, of its base and what was added."""
     norm_std: float
     """Standard deviation of these lengths."""
     source: dict[str, Any]
     """Where the vectors came from, as who built the index tells it; the version of a model for instance."""
     seed: int
     """Of the sample that it was trained on."""
+    base: BaseFacts | None = None
+    """What was built; None: all of it was."""
 
     def as_json(self) -> dict[str, Any]:
         """For the manifest."""
@@ -56,7 +61,8 @@ class IndexFacts:
     def from_json(cls, values: dict[str, Any]) -> "IndexFacts":
         """What `as_json` made; IndexingError where something is missing."""
         try:
-            return cls(**{**values, "spec": IndexSpec.from_json(values["spec"])})
+            base = BaseFacts.from_json(values.get("base"))
+            return cls(**{**values, "spec": IndexSpec.from_json(values["spec"]), "base": base})
         except (KeyError, TypeError) as error:
             raise IndexingError(f"the facts of an index cannot be read: {error!r}; build it again") from error
 
@@ -74,14 +80,28 @@ class Neighbours:
 class VectorIndex:
     """An open index. It is only read, so threads may share it."""
 
-    def __init__(self, manifest: Manifest, index: Any, ids: pl.Series, vectors: npt.NDArray[np.floating[Any]]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        index: Any,
+        ids: pl.Series,
+        vectors: npt.NDArray[np.floating[Any]],
+        changes: Changes,
+    ) -> None:
         self.manifest = manifest
         self.facts = IndexFacts.from_json(manifest.facts)
+        self.changes = changes
+        """What was added and deleted since it was built, and before."""
+        self._index = index
+        self._overlay: Overlay | None = None
+        self.vectors: npt.NDArray[np.floating[Any]] | LaidOver = vectors
+        """[N, d] as they are compared."""
+        if self.facts.base is not None:
+            added = as_compared(changes.added.vectors, normalized=self.facts.normalized)
+            self._overlay = Overlay(ids, vectors, changes, added, exact=self._compares_exactly)
+            ids, self.vectors = self._overlay.ids, self._overlay.vectors
         self.ids = ids
         """[N] id of each row, ascending."""
-        self.vectors = vectors
-        """[N, d] as they are compared."""
-        self._index = index
         self._numbers = ids.to_numpy() if ids.dtype == pl.Int64 else None
         self._rows = None if self._numbers is not None else {each: row for row, each in enumerate(ids)}
 
@@ -99,16 +119,22 @@ class VectorIndex:
         flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
         try:
             index = faiss.read_index(str(manifest.path("index")), flags)
-            ids = pl.read_parquet(manifest.path("ids"))[ID_COLUMN]
+            ids = read_ids(manifest)
             vectors = np.load(manifest.path("vectors"), mmap_mode="r")
         except (RuntimeError, OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise IndexingError(f"{directory} cannot be opened: {error}; build it again") from error
         set_own_probes(index, facts.spec.probes)
+        built = facts.count if facts.base is None else facts.base.count
         found = (index.ntotal, index.d, len(ids), vectors.shape)
-        expected = (facts.count, facts.dimension, facts.count, (facts.count, facts.dimension))
+        expected = (built, facts.dimension, built, (built, facts.dimension))
         if found != expected:
             raise IndexingError(f"{directory} should hold {expected} and holds {found}; build it again")
-        return cls(manifest, index, ids, vectors)
+        opened = cls(manifest, index, ids, vectors, Changes.read(manifest, ids.dtype, facts.dimension))
+        if len(opened.ids) != facts.count:
+            raise IndexingError(
+                f"{directory} should have {facts.count} ids that can be found and has {len(opened.ids)}; build it again"
+            )
+        return opened
 
     def __len__(self) -> int:
         return self.facts.count
@@ -130,9 +156,12 @@ class VectorIndex:
 
         `allowed` [N] says which rows may be found. IndexingError for queries of another shape, or not finite.
         """
-        asked = self._checked(queries)
+        asked, k = self._checked(queries), min(k, len(self))
+        if self._overlay is not None:
+            scores, rows = self._overlay.search(self._index, asked, k, probes=probes, allowed=allowed)
+            return Neighbours(rows, scores)
         bits = None if allowed is None else allowed_bits(allowed)
-        scores, rows = search(self._index, asked, min(k, len(self)), probes=probes, allowed=bits)
+        scores, rows = search(self._index, asked, k, probes=probes, allowed=bits)
         return Neighbours(rows, scores)
 
     def exact(self, queries: npt.ArrayLike, k: int) -> Neighbours:
@@ -155,8 +184,8 @@ class VectorIndex:
         if self._numbers is None:
             assert self._rows is not None
             return np.array([self._rows.get(each, -1) for each in ids], dtype=np.int64)
-        asked = np.asarray(ids, dtype=np.int64)
-        if not len(self._numbers):
+        asked = np.asarray(ids)
+        if not len(self._numbers) or asked.dtype.kind not in "iu":  # names, perhaps, of an index that had some
             return np.full(len(asked), -1, dtype=np.int64)
         at = np.minimum(np.searchsorted(self._numbers, asked), len(self._numbers) - 1)
         return np.where(self._numbers[at] == asked, at, -1)
@@ -164,6 +193,15 @@ class VectorIndex:
     def vectors_at(self, rows: Ids) -> Floats:
         """Vectors [n, d] at some rows, as they are compared."""
         return np.asarray(self.vectors[rows], dtype=np.float32)
+
+    @property
+    def _compares_exactly(self) -> bool:
+        """Whether scores of the base's index are those of the vectors that are kept."""
+        spec = self.facts.spec
+        storage = spec.refine or spec.storage
+        # Lists keep what is left of a vector when their centre is taken away, which halves round.
+        halves = self.facts.normalized and (spec.refine is not None or spec.kind is not Kind.IVF)
+        return storage is Storage.FP32 or (storage is Storage.FP16 and halves)
 
     def _checked(self, queries: npt.ArrayLike) -> Floats:
         asked = np.asarray(queries, dtype=np.float32)
@@ -175,11 +213,24 @@ class VectorIndex:
         return unit(finite(asked)) if self.facts.normalized else finite(asked)
 
 
+def read_ids(manifest: Manifest) -> pl.Series:
+    """[N] ids of what was built, ascending."""
+    return pl.read_parquet(manifest.path("ids"))[ID_COLUMN]
+
+
 def unit(vectors: Floats) -> Floats:
     """Each vector at length 1; one that is zero stays zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
     scaled: Floats = vectors / np.maximum(lengths, _TINY)
     return scaled
+
+
+def as_compared(vectors: Floats, *, normalized: bool) -> Floats:
+    """Vectors as an index compares them: as given, or brought to unit length and rounded to halves.
+
+    Rounded before they are indexed, so that the index and the exact comparison have the same neighbours.
+    """
+    return unit(vectors).astype(np.float16).astype(np.float32) if normalized else vectors
 
 
 def _best(scores: Floats, k: int) -> npt.NDArray[np.intp]:

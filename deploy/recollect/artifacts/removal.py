@@ -46,7 +46,6 @@ def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, kee
                 held.append(version)
                 continue
             with alone:
-                freed += size_of(directory / version)
                 # Renamed first: half a version would be one that is damaged.
                 (directory / version).rename(directory / f".{version}{REMOVED_SUFFIX}")
                 sync(directory)
@@ -54,12 +53,14 @@ def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, kee
             gone.append(version)
     leftovers = list(directory.glob(f".*{REMOVED_SUFFIX}"))
     for path in leftovers:
+        # Only now: a version may share files with one that went before it, or that stays.
+        freed += size_of(path, alone=True)
         shutil.rmtree(path)
     with locked(directory / PUBLISHING_LOCK):
         # Nobody publishes now, so that what is half there was left.
         partial = list(directory.glob(f".*{PARTIAL_SUFFIX}"))
         for path in partial:
-            freed += size_of(path)
+            freed += size_of(path, alone=True)
             shutil.rmtree(path)
     return Removed(
         versions=tuple(gone), held=tuple(held), leftovers=len(leftovers) - len(gone) + len(partial), bytes=freed

@@ -33,6 +33,6 @@ def remove_unfinished(root: Path, name: str, noun: str) -> int:
     if not (root / _FOLDER / name).exists():
         return 0
     with workplace(root, name, noun) as place:
-        freed = size_of(place)
+        freed = size_of(place, alone=True)
         shutil.rmtree(place)
     return freed

@@ -1,14 +1,13 @@
 """`recollect index`: rebuild an index of a whole catalogue, see what it is worth, let it answer, and go back."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recollect.cli.console import explains_errors, out, progress, show_json, show_table
+from recollect.cli.console import explains_errors, out, progress, show_json
+from recollect.cli.index_building import index_builder, show_verdict, shown_spec
+from recollect.cli.index_changes import add, delete
 from recollect.cli.versions import (
     ExpectedOption,
     JsonOption,
@@ -27,9 +26,7 @@ from recollect.settings import Settings
 
 if TYPE_CHECKING:
     from recollect.artifacts import Artifact, ArtifactStore
-    from recollect.indexes.building import IndexBuilder
     from retrieval.index.building import BuildPlan
-    from retrieval.index.quality import Verdict
     from retrieval.index.sources import VectorSource
 
 index_app = typer.Typer(
@@ -55,6 +52,14 @@ def build(
     refine: Annotated[str, typer.Option(help="Compare candidates again as fp32, fp16 or sq8; none.")] = "none",
     memory_mb: Annotated[int, typer.Option(min=1, help="Memory that auto may choose to use.")] = 4096,
     dot: Annotated[bool, typer.Option("--dot", help="Compare by inner product as given, not by the cosine.")] = False,
+    drop_added: Annotated[
+        bool,
+        typer.Option("--drop-added", help="Drop what `recollect index add` added and the source lacks."),
+    ] = False,
+    restore_deleted: Annotated[
+        bool,
+        typer.Option("--restore-deleted", help="Take back in what `recollect index delete` deleted, from the source."),
+    ] = False,
     aim: Annotated[
         float, typer.Option(min=0, max=1, help="Recall@10 that probes are chosen for; 0: not chosen.")
     ] = 0.97,
@@ -71,12 +76,17 @@ def build(
     A version that misses a threshold (settings `index_min_recall` and others) is kept without the label, the command
     says why and ends with 1, and what answered before does so still.
 
+    What was added and deleted since is merged: the source's vectors win; ids that were deleted stay out of this build
+    and later ones until they are added again; what was added stays in where the source lacks it, if the same model
+    embedded both. Otherwise nothing is built until you say `--drop-added`.
+
     Examples:
 
     `recollect index build items --model dare@stable`
 
     `recollect index build items --vectors var/vectors/ --kind ivf --storage pq --refine fp16`
     """
+    from recollect.indexes.merging import MergePolicy
     from recollect.indexes.sources import model_items, parquet_files
 
     settings = Settings.load(ray_address=ray_address)
@@ -84,9 +94,11 @@ def build(
         raise typer.BadParameter("name one of --model and --vectors")
     plan = _plan(kind, storage, refine, memory_mb, normalized=not dot, seed=seed)
     source: VectorSource = parquet_files(vectors) if model is None else model_items(settings, model)  # type: ignore[arg-type]
-    with _builder(settings, label or None, aim, on_ray=True) as builder:
-        built = builder.rebuild(name, source, plan)
-    facts = built.index.facts
+    with index_builder(settings, label or None, aim, on_ray=True) as builder:
+        merge = MergePolicy(drop_added=drop_added, restore_deleted=restore_deleted)
+        built = builder.rebuild(name, source, plan, merge=merge)
+    facts, merged = built.index.facts, built.merging
+    counts = {"kept": len(merged.changes.kept), "left_out": merged.left_out, "dropped": len(merged.dropped)}
     if as_json:
         show_json(
             [
@@ -96,19 +108,31 @@ def build(
                     "label": label or None,
                     "vectors": facts.count,
                     "dim": facts.dimension,
-                    "spec": _spec(built.artifact),
+                    "spec": shown_spec(built.artifact),
+                    "merged": counts,
                     **{check.name: check.value for check in built.verdict.checks},
                 }
             ]
         )
         return
-    named = f" ({name}@{label})" if label else ""
+    named, spec = f" ({name}@{label})" if label else "", shown_spec(built.artifact)
     out.print(
-        f"{built.artifact.reference}{named}: {facts.count:,} vectors of {facts.dimension}, {_spec(built.artifact)}",
+        f"{built.artifact.reference}{named}: {facts.count:,} vectors of {facts.dimension}, {spec}",
         highlight=False,
         soft_wrap=True,
     )
-    _show_verdict(built.verdict)
+    if any(counts.values()):
+        out.print(
+            f"of what was added since, {counts['kept']:,} that the source lacks are kept and {counts['dropped']:,} "
+            f"dropped; {counts['left_out']:,} of the source stay out because they were deleted",
+            highlight=False,
+            soft_wrap=True,
+        )
+    show_verdict(built.verdict)
+
+
+index_app.command()(add)
+index_app.command()(delete)
 
 
 @index_app.command(name="list")
@@ -145,7 +169,7 @@ def verify(
         show_json([{"index": artifact.name, "version": artifact.version, **verdict.as_json()}])
     else:
         out.print(f"{artifact.reference} is whole", highlight=False)
-        _show_verdict(verdict)
+        show_verdict(verdict)
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -163,7 +187,7 @@ def activate(
 
     Example: `recollect index activate items 20261128T094952-541de118`
     """
-    with _builder(Settings.load(), label, 0, on_ray=False) as builder:
+    with index_builder(Settings.load(), label, 0, on_ray=False) as builder:
         before = builder.store.labelled(name, label)
         builder.activate(name, version, label=label, expected=expected)
     show_moved(name, label, version, before, as_json=as_json)
@@ -219,38 +243,6 @@ def _one_of(choices: Any, option: str, value: str) -> Any:
         raise typer.BadParameter(f"{option} must be one of {', '.join(choices)}, got {value!r}") from None
 
 
-@contextmanager
-def _builder(settings: Settings, label: str | None, aim: float, *, on_ray: bool) -> "Iterator[IndexBuilder]":
-    """A builder that tells how far it is; with `on_ray` shards are made on the cluster."""
-    from recollect.embedded.ray import ray_cluster
-    from recollect.indexes.building import IndexBuilder
-    from recollect.indexes.on_ray import apply_on_ray
-
-    with progress() as bar:
-        tasks: dict[str, Any] = {}
-
-        def told(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bar.add_task(step, total=None)
-            bar.update(tasks[step], completed=done, total=total)
-
-        def shards(function: Any, given: Any, /) -> Iterator[None]:
-            given = list(given)
-            if given and on_ray:
-                with ray_cluster(settings):
-                    yield from apply_on_ray(function, given)
-
-        yield IndexBuilder(
-            root=settings.var.resolve() / "indexes",
-            thresholds=settings.index_thresholds,
-            label=label,
-            aim=aim,
-            apply=shards,
-            threads=os.cpu_count() or 1,
-            told=told,
-        )
-
-
 def _indexes() -> "ArtifactStore":
     """Galleries among them, which are listed and removed likewise."""
     from recollect.artifacts import INDEXES_AND_GALLERIES
@@ -273,8 +265,9 @@ def _facts(artifact: "Artifact") -> dict[str, Any]:
         "kind": "index",
         "vectors": facts["count"],
         "dim": facts["dimension"],
-        "spec": _spec(artifact),
+        "spec": shown_spec(artifact),
         "source": facts["source"],
+        "base": facts.get("base"),
         "may_answer": verdict["passed"],
         **{check["name"]: check["value"] for check in verdict["checks"]},
     }
@@ -285,21 +278,6 @@ def _contents(row: dict[str, Any]) -> str:
         return "gallery: see `recollect composed galleries`"
     source = row["source"].get("model") or row["source"].get("kind", "")
     refused = "" if row["may_answer"] else ", MAY NOT ANSWER"
-    return f"{row['vectors']:,} × {row['dim']} of {source}, {row['spec']}, recall@10 {row['recall']:.3f}{refused}"
-
-
-def _spec(artifact: "Artifact") -> str:
-    """The index as FAISS names it, and what a search looks through."""
-    import json
-
-    from recollect.indexes.building import INDEX_DIRECTORY
-    from retrieval.index.vector_index import IndexFacts
-
-    manifest = json.loads((artifact.directory / INDEX_DIRECTORY / "manifest.json").read_text())
-    facts = IndexFacts.from_json(manifest["facts"])
-    return facts.spec.factory(facts.dimension) + (f" · {facts.spec.probes}" if facts.spec.probes else "")
-
-
-def _show_verdict(verdict: "Verdict") -> None:
-    rows = [(check.name, "yes" if check.passed else "NO", check.reason) for check in verdict.checks]
-    show_table("", ["check", "passed", "why"], rows)
+    changed = f", changed since {row['base']['version']}" if row["base"] else ""
+    contents = f"{row['vectors']:,} × {row['dim']} of {source}, {row['spec']}, recall@10 {row['recall']:.3f}"
+    return f"{contents}{changed}{refused}"

@@ -2,19 +2,25 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from recollect.artifacts import INDEXES, STABLE, Artifact, ArtifactStore
 from recollect.artifacts.workplace import workplace
 from recollect.errors import IndexRefused
+from recollect.indexes.merging import MERGE_ALL, MergePolicy, Merging, merging
 from retrieval.files import write_whole
 from retrieval.index.building import Apply, BuildPlan, build_vector_index, with_probes
+from retrieval.index.changes import Changes
+from retrieval.index.increments import stored_changes, with_carried
 from retrieval.index.quality import Thresholds, Verdict, fewest_probes, judge
 from retrieval.index.sources import VectorSource
-from retrieval.index.vector_index import VectorIndex
+from retrieval.index.tables import among
+from retrieval.index.vector_index import IndexFacts, VectorIndex
 
 INDEX_DIRECTORY, VERDICT_FILE = "index", "verdict.json"
 _WORK, _VERSION = "work", "version"
@@ -27,6 +33,8 @@ class RebuiltIndex:
     artifact: Artifact
     index: VectorIndex
     verdict: Verdict
+    merging: Merging
+    """What became of increments since the last build."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,34 +62,50 @@ class IndexBuilder:
         return ArtifactStore(self.root, kind=INDEXES)
 
     def rebuild(
-        self, name: str, source: VectorSource, plan: BuildPlan, *, expected_ids: Iterable[Any] | None = None
+        self,
+        name: str,
+        source: VectorSource,
+        plan: BuildPlan,
+        *,
+        expected_ids: Iterable[Any] | None = None,
+        merge: MergePolicy = MERGE_ALL,
     ) -> RebuiltIndex:
-        """Build, judge, publish and, where it may answer, activate.
+        """Build, judge, publish and, where it may answer, activate; what was added to and deleted from the index that
+        answers is merged, see `recollect.indexes.merging`.
 
         IndexRefused says why it may not: the version is kept without a label, and what answered before does so still.
         """
         with workplace(self.root, name, INDEXES.noun) as building:
+            merge_in = merging(source, merge, self._changes(name))
+            source = merge_in.source
             index = build_vector_index(
                 source, plan, building / _WORK, apply=self.apply, threads=self.threads, told=self.told
             )
+            index = with_carried(index, merge_in.changes)
             self.told("judging", 0, 1)
             if self.aim and index.probes:
                 index = with_probes(index, fewest_probes(index, self.aim, queries=self.thresholds.queries))
             live = open_labelled(self.store, name, self.label)
+            if expected_ids is None and live is not None and len(merge_in.dropped):
+                expected_ids = live.ids.filter(pl.Series(~among(live.ids, merge_in.dropped)))
             verdict = judge(index, self.thresholds, live=live, expected_ids=expected_ids)
             self.told("judging", 1, 1)
             version = building / _VERSION
             shutil.rmtree(version, ignore_errors=True)
             version.mkdir()
             index.manifest.directory.rename(version / INDEX_DIRECTORY)
-            write_whole(version / VERDICT_FILE, json.dumps(verdict.as_json(), indent=2) + "\n")
-            artifact = self.store.publish(name, version, parents=source.facts, move=True)
+            artifact = self.publish(name, version, verdict, parents=source.facts)
             shutil.rmtree(building)
         if not verdict.passed:
             raise IndexRefused(artifact.reference, verdict.reasons)
         if self.label is not None:
             self.store.set_label(name, self.label, artifact.version)
-        return RebuiltIndex(artifact=artifact, index=open_version(artifact), verdict=verdict)
+        return RebuiltIndex(artifact=artifact, index=open_version(artifact), verdict=verdict, merging=merge_in)
+
+    def publish(self, name: str, version: Path, verdict: Verdict, *, parents: Mapping[str, Any]) -> Artifact:
+        """Make a version of what lies in `version`, the index and what it was found to be; its files are taken away."""
+        write_whole(version / VERDICT_FILE, json.dumps(verdict.as_json(), indent=2) + "\n")
+        return self.store.publish(name, version, parents=parents, move=True)
 
     def activate(self, name: str, version: str, *, label: str, expected: str | None = None) -> Verdict:
         """Judge a version against the one that answers now, and let `label` point at it where it may.
@@ -95,6 +119,13 @@ class IndexBuilder:
             raise IndexRefused(artifact.reference, verdict.reasons)
         self.store.set_label(name, label, version, expected=expected)
         return verdict
+
+    def _changes(self, name: str) -> tuple[IndexFacts, Changes] | None:
+        """What answers says of itself and its changes; None where nothing answers."""
+        version = self.store.labelled(name, self.label or STABLE)
+        if version is None:
+            return None
+        return stored_changes(self.root / name / version / INDEX_DIRECTORY)
 
 
 def open_version(artifact: Artifact) -> VectorIndex:

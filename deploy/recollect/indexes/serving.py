@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import polars as pl
 
 from recollect.artifacts import INDEXES, ArtifactStore, Hold
 from recollect.errors import ArtifactError
@@ -140,6 +141,11 @@ class FollowedIndex:
         hold = self._store.hold(artifact)
         try:
             index = open_version(artifact)
+            if index.ids.dtype != pl.Int64:
+                raise ArtifactError(
+                    f"ids of {artifact.reference} must be numbers of items, got names such as {index.ids[0]!r}; "
+                    "recommend from an index of items, and search this one with `recollect index search`"
+                )
             neighbours = IndexNeighbours(index)
             neighbours.nearest(index.ids.head(_WARMING).to_numpy(), 10)
         except BaseException:

@@ -25,5 +25,9 @@ def model_items(settings: Settings, reference: str) -> ArrayVectors:
 
 def parquet_files(paths: Sequence[Path]) -> VectorSource:
     """Files, or the `*.parquet` of folders, with columns id and vector."""
-    files = [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
-    return ParquetVectors(files)
+    return ParquetVectors(files_of(paths))
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Files, and instead of a folder its `*.parquet`."""
+    return [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
