@@ -6,7 +6,7 @@ RecsysError
 │   └── StoreError          an event store or model directory is missing, incomplete or of another schema
 ├── ConfigError             a configuration value that cannot work
 └── HistoryError            the history store did not do what it was asked
-    └── HistoryUnavailable  Redis cannot be reached or does not answer in time; safe to retry
+    └── HistoryUnavailable  Redis cannot be reached, does not answer in time or takes no writes; safe to retry
 """
 
 
@@ -35,4 +35,4 @@ class HistoryError(RecsysError):
 
 
 class HistoryUnavailable(HistoryError):  # noqa: N818 - the state, as gRPC spells it
-    """Redis cannot be reached or does not answer in time; safe to retry."""
+    """Redis cannot be reached, does not answer in time or takes no writes; safe to retry."""

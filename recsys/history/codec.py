@@ -15,6 +15,7 @@ in one millisecond are therefore one; with ids, they are told apart, but for one
 numbers such repeats instead, so that a loaded history has as many events as the log.
 """
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -25,10 +26,14 @@ import numpy.typing as npt
 
 from recsys.data.event_store import EventType
 
-FORMAT = 1
+FORMAT = 2
 """First byte of a history: the layout of what follows it."""
-HEADER_BYTES = 8
-"""A history's header: the format (uint8), then its version (uint56, little-endian)."""
+HEADER = struct.Struct("<B7s3sB")
+"""A history's header, little-endian: the format (uint8), its version (uint56), how many records follow (uint24), and
+flags (uint8): 1 where the history holds what the event store has of the user."""
+HEADER_BYTES = HEADER.size
+SPARE_RECORDS = 256
+"""Most records of zeros behind the last one, which later ones take the place of."""
 RECORD = np.dtype(
     [
         ("time_low", "<u4"),
@@ -88,6 +93,27 @@ class EventBatch:
         items = np.asarray(item_ids, dtype=np.int64)
         kinds = np.full(items.shape, EventType.CLICK) if types is None else np.asarray(types, dtype=np.int64)
         return cls(item_ids=items, times_ms=np.asarray(times_ms, dtype=np.int64), types=kinds, event_ids=event_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """How a history begins."""
+
+    version: int
+    count: int
+    """Records that it holds."""
+    joined: bool
+    """Whether what the event store has of the user is among them."""
+
+    @classmethod
+    def of(cls, data: bytes) -> "Header | None":
+        """The header that `data` begins with; None where that is of no history of this release."""
+        if len(data) < HEADER_BYTES or data[0] != FORMAT:
+            return None
+        _, version, count, flags = HEADER.unpack_from(data)
+        return cls(
+            version=int.from_bytes(version, "little"), count=int.from_bytes(count, "little"), joined=bool(flags & 1)
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +192,7 @@ def encode(batch: EventBatch) -> bytes:
     return pack(batch).tobytes()
 
 
-def decode(data: bytes) -> Records:
+def decode(data: bytes | memoryview) -> Records:
     """What `encode` packed: arrays [L] for 18·L bytes. ValueError where the length is no multiple of 18."""
     if len(data) % RECORD_BYTES:
         raise ValueError(

@@ -14,8 +14,8 @@ from redis.backoff import NoBackoff
 from recsys.errors import ConfigError, HistoryError, HistoryUnavailable
 from recsys.history.scripts import Script
 
-Call = tuple[str, *tuple[Any, ...]]
-"""One script call: the key, then the arguments."""
+Call = tuple[Sequence[str], Sequence[Any]]
+"""One script call: the keys, which are those of one user, then the arguments."""
 
 _REMEDIES = {
     "WRONGTYPE": "the key holds something else than a history; choose another prefix or delete the key",
@@ -26,6 +26,8 @@ _REMEDIES = {
     "NOPERM": "give the Redis user the permissions ~PREFIX* +@read +@write +@scripting",
 }
 _PASSING = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
+_REFUSING = frozenset({"OOM", "READONLY", "MISCONF"})
+"""Redis takes no append until someone has mended it."""
 _CODE_OF: dict[type[Exception], str] = {  # redis-py cuts the code off the text of these
     redis_errors.OutOfMemoryError: "OOM",
     redis_errors.ReadOnlyError: "READONLY",
@@ -93,26 +95,29 @@ class Connection:
         return replies
 
     async def run(self, script: Script, call: Call, *, timeout_s: float | None = None) -> Any:
-        """Reply of `script` on one key, in one round trip unless Redis has lost the script."""
+        """Reply of `script` on one user's keys, in one round trip unless Redis has lost the script."""
+        keys, arguments = call
 
         async def evaluate() -> Any:
             try:
-                return await self._execute("EVALSHA", script.digest, 1, *call)
+                return await self._execute("EVALSHA", script.digest, len(keys), *keys, *arguments)
             except redis_errors.NoScriptError:
-                return await self._execute("EVAL", script.source, 1, *call)
+                return await self._execute("EVAL", script.source, len(keys), *keys, *arguments)
 
         return await self._within(evaluate, timeout_s)
 
-    async def run_many(self, script: Script, calls: Sequence[Call], *, timeout_s: float | None = None) -> list[Any]:
-        """Replies of `script` on many keys, in one round trip unless Redis has lost the script.
+    async def run_many(
+        self, script: Script, calls: Sequence[Call], *, timeout_s: float | None = None
+    ) -> list[Any | HistoryError]:
+        """Replies of `script` on many users' keys, in one round trip unless Redis has lost the script.
 
-        HistoryError names the first key that failed; the other keys were done.
+        A call that failed has its HistoryError in place of a reply; the others were done.
         """
 
         async def evaluate(pending: Sequence[Call]) -> list[Any]:
             async with self.client.pipeline(transaction=False) as pipeline:
-                for call in pending:
-                    pipeline.evalsha(script.digest, 1, *call)
+                for keys, arguments in pending:
+                    pipeline.evalsha(script.digest, len(keys), *keys, *arguments)
                 return list(await pipeline.execute(raise_on_error=False))
 
         async def evaluate_all() -> list[Any]:
@@ -127,10 +132,10 @@ class Connection:
         if not calls:
             return []
         replies: list[Any] = await self._within(evaluate_all, timeout_s)
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, Exception):
-                raise self._explained(reply, key=call[0]) from reply
-        return replies
+        return [
+            self._explained(reply, key=keys[0]) if isinstance(reply, Exception) else reply
+            for (keys, _), reply in zip(calls, replies, strict=True)
+        ]
 
     async def _within(self, action: Callable[[], Awaitable[Any]], timeout_s: float | None) -> Any:
         limit_s = self.timeout_s if timeout_s is None else timeout_s
@@ -159,7 +164,8 @@ class Connection:
             return HistoryUnavailable(f"{where} cannot answer now ({text}); try again")
         for code in codes:
             if code in _REMEDIES:
-                return HistoryError(f"{where}: {text}; {_REMEDIES[code]}")
+                kind = HistoryUnavailable if code in _REFUSING else HistoryError
+                return kind(f"{where}: {text}; {_REMEDIES[code]}")
         return HistoryError(f"{where} refused: {text}; look into its log")
 
 

@@ -30,7 +30,7 @@ class ServerReport:
 
 async def report_on(connection: Connection) -> ServerReport:
     """What the server at `connection` says of itself."""
-    info = _fields(await connection.command("INFO"))
+    info = info_fields(await connection.command("INFO"))
     fsync = await _setting(connection, "appendfsync")
     snapshots = await _setting(connection, "save")
     name = "valkey" if "valkey_version" in info else "redis"
@@ -75,7 +75,7 @@ async def _setting(connection: Connection, name: str) -> str:
     return bytes(reply[1]).decode() if len(reply) > 1 else "unknown"
 
 
-def _fields(info: object) -> dict[str, str]:
+def info_fields(info: object) -> dict[str, str]:
     """Lines `name:value` of INFO."""
     if isinstance(info, dict):
         return {str(name): str(value) for name, value in info.items()}

@@ -1,18 +1,19 @@
--- Opens a history for the scripts that follow. One string: [format u8][version u56], then records of WIDTH bytes in
--- time order, each opening with its time as u48; all little-endian. scripts.py puts FORMAT, HEADER and WIDTH in front.
+-- Opens a history for the scripts that follow. One string: a header of [format u8][version u56][count u24][flags u8],
+-- `count` records of WIDTH bytes in time order, each opening with its time as u48, then zeros that later records take
+-- the place of; all little-endian. scripts.py puts FORMAT, HEADER and WIDTH in front.
 -- Times are compared as numbers: comparing strings depends on the server's locale.
 local key = KEYS[1]
 local size = redis.call('STRLEN', key)
-local count, version = 0, 0
+local capacity, count, version, flags = 0, 0, 0, 0
 if size > 0 then
   local format
   if size >= HEADER then
-    format, version = struct.unpack('<BI7', redis.call('GETRANGE', key, 0, HEADER - 1))
+    format, version, count, flags = struct.unpack('<BI7I3B', redis.call('GETRANGE', key, 0, HEADER - 1))
+    capacity = (size - HEADER) / WIDTH
   end
-  if format ~= FORMAT or (size - HEADER) % WIDTH ~= 0 then
+  if format ~= FORMAT or (size - HEADER) % WIDTH ~= 0 or count > capacity then
     return redis.error_reply('HISTORYFORMAT ' .. size .. ' bytes with format ' .. tostring(format))
   end
-  count = (size - HEADER) / WIDTH
 end
 
 local function stored(first, beyond)

@@ -1,31 +1,51 @@
 """Keep every user's behaviours in Redis: appended once, in event-time order, read in one round trip.
 
-A history is one string under `recollect:history:{user}`: a header of 8 bytes, then 18 bytes an event
-(`recsys.history.codec`).
-Scripts make each append atomic. What they promise:
+A history is one string under `recollect:history:{user}`: a header of 12 bytes, then 18 bytes an event
+(`recsys.history.codec`). Scripts make each append atomic. What they promise:
 
 - a record equal to one that is there is the same event, so an append can be retried without harm;
+- a request id that was applied changes nothing again, and the answer says so;
 - events lie in order of time, those of one time in order of arrival, however late they come;
 - the newest `cap` events are kept. An event that is no later than the oldest of a full history is turned away;
-- the version grows by one with every append that changed something, and starts anew after `delete`.
+- the version grows by one with every append that changed something, also over a deletion;
+- what is no later than a user's deletion stays away, whoever brings it.
+
+With an event source, a history that Redis does not have, or has only what came in live, is completed from there when
+it is first read.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.event_store import EventStore
-from recsys.errors import HistoryError
+from recsys.data.event_store import EventStore, EventType
+from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.history.appending import Append, Appending, AppendResult, append_call
 from recsys.history.bulk import LoadProgress, LoadResult, load_histories
-from recsys.history.codec import FORMAT, HEADER_BYTES, MAX_TIME_MS, RECORD_BYTES, EventBatch, decode, faults, pack
-from recsys.history.connection import Call, Connection
+from recsys.history.codec import (
+    HEADER_BYTES,
+    MAX_TIME_MS,
+    RECORD_BYTES,
+    SPARE_RECORDS,
+    EventBatch,
+    Header,
+    decode,
+)
+from recsys.history.config import HistoryConfig
+from recsys.history.connection import Connection
+from recsys.history.deleting import Deletion, delete_history, deletion_of, rewrite_log
 from recsys.history.health import ServerReport, report_on
 from recsys.history.scripts import APPEND, READ
+from recsys.history.stored_events import EventSource
+
+log = logging.getLogger(__name__)
 
 Clock = Callable[[], int]
 """Now, in milliseconds since the Unix epoch."""
@@ -34,54 +54,6 @@ Clock = Callable[[], int]
 def now_ms() -> int:
     """The system's clock."""
     return time.time_ns() // 1_000_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HistoryConfig:
-    """How histories are kept and how long a caller waits for them."""
-
-    cap: int = 50_000
-    """Longest history that is kept, in events."""
-    prefix: str = "recollect:history:"
-    """What every key begins with."""
-    timeout_s: float = 0.25
-    """Deadline of one call, retries and waiting for a connection included, in seconds."""
-    bulk_timeout_s: float = 30.0
-    """Deadline of one round trip of `load`, in seconds."""
-    max_clock_skew_ms: int = 60_000
-    """How far in the future an event may lie, in milliseconds."""
-    max_connections: int = 64
-    """Most connections to Redis that one store holds open."""
-
-    def __post_init__(self) -> None:
-        for name in ("cap", "timeout_s", "bulk_timeout_s", "max_connections"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.max_clock_skew_ms < 0:
-            raise ValueError(f"max_clock_skew_ms must be 0 or more, got {self.max_clock_skew_ms}")
-        if not self.prefix or "{" in self.prefix:
-            raise ValueError(f"prefix must be some text without '{{', got {self.prefix!r}; the user id is the hash tag")
-
-    @property
-    def slack(self) -> int:
-        """Events by which a stored string may exceed `cap` before it is cut: each cut rewrites it, so it is put off."""
-        return max(1, self.cap // 16)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AppendResult:
-    """What became of a batch: every event is accepted, a duplicate or rejected."""
-
-    accepted: int
-    """Events that are new in the history."""
-    duplicates: int
-    """Events that were there already, or twice in the batch."""
-    rejected: list[tuple[int, str]]
-    """Index in the batch and reason of every event that was turned away, ascending."""
-    version: int
-    """Version of the history after the append; 0 where the user has none."""
-    length: int
-    """Events in the history after the append."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +67,7 @@ class History:
     types: npt.NDArray[np.uint8]
     """[L] EventType numbers."""
     version: int
-    """Grows with every append that changes the history; 0 for a user who has none."""
+    """Grows with every append that changes the history; 0 where there is none."""
     length: int
     """Events that are stored, of which these are the latest that were asked for."""
 
@@ -104,17 +76,34 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Prepared:
-    """A batch as the script takes it."""
+class HistoryStats:
+    """What Redis holds of one user."""
 
-    records: bytes
-    """Valid, distinct records, ascending by time, in order of arrival where times are equal."""
-    arrivals: npt.NDArray[np.int64]
-    """Index in the batch of each of these records."""
-    duplicates: int
-    """Records that the batch holds again."""
-    rejected: list[tuple[int, str]]
-    """Index and reason of the events that cannot be stored."""
+    version: int
+    """0 where there is no history."""
+    length: int
+    """Events that are stored."""
+    by_type: dict[EventType, int]
+    """How many of each type; those with none are left out."""
+    first_ms: int | None
+    """Time of the oldest event, milliseconds since the Unix epoch; None without a history."""
+    last_ms: int | None
+    """Time of the latest."""
+    memory_bytes: int
+    """What the history takes of Redis's memory, all overhead included."""
+    deletion: Deletion | None
+    """The user's deletion, where there was one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Packed:
+    """The latest records as Redis has them."""
+
+    version: int
+    length: int
+    joined: bool
+    """Whether what the event store has is among them."""
+    records: bytes | memoryview
 
 
 class HistoryStore:
@@ -127,9 +116,17 @@ class HistoryStore:
     A store belongs to the event loop that first uses it.
     """
 
-    def __init__(self, url: str, *, config: HistoryConfig | None = None, clock: Clock = now_ms) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        config: HistoryConfig | None = None,
+        clock: Clock = now_ms,
+        source: EventSource | None = None,
+    ) -> None:
         self.config = config or HistoryConfig()
         self._clock = clock
+        self._source = source
         self._connection = Connection(url, max_connections=self.config.max_connections, timeout_s=self.config.timeout_s)
 
     @property
@@ -151,72 +148,77 @@ class HistoryStore:
 
     def key_of(self, user_id: str) -> str:
         """Redis key of a user's history; the user id is its hash tag."""
-        if not user_id:
-            raise ValueError("user_id must not be empty; pass the id that the user's events carry")
-        return f"{self.config.prefix}{{{user_id}}}"
+        return self.config.keys_of(user_id).history
 
-    async def append(self, user_id: str, events: EventBatch) -> AppendResult:
+    async def append(self, user_id: str, events: EventBatch, *, request_id: str = "") -> AppendResult:
         """Add `events` in any order; those that cannot be stored are reported, the others are stored.
 
         Safe to retry after any error. An empty batch reports version and length.
         """
-        prepared = self._prepare(events)
-        reply = await self._connection.run(APPEND, self._append_call(user_id, prepared))
-        return _append_result(prepared, reply)
+        appending = Appending(
+            Append(user_id=user_id, events=events, request_id=request_id), latest_ms=self._latest_ms()
+        )
+        return appending.result(await self._connection.run(APPEND, appending.call(self.config)))
 
-    async def append_many(self, batches: Mapping[str, EventBatch]) -> dict[str, AppendResult]:
-        """Add the events of many users in one round trip. Atomic for each user, not for all of them.
+    async def append_many(self, appends: Sequence[Append]) -> list[AppendResult | HistoryError]:
+        """Apply each of `appends`, in their order and in one round trip. Each is atomic, all of them together are not.
 
-        Where one user's history cannot be written, HistoryError names it after all others were.
+        One that Redis refuses has its HistoryError in place of a result.
         """
-        prepared = {user_id: self._prepare(events) for user_id, events in batches.items()}
-        calls = [self._append_call(user_id, batch) for user_id, batch in prepared.items()]
-        replies = await self._connection.run_many(APPEND, calls)
-        results = zip(prepared.items(), replies, strict=True)
-        return {user_id: _append_result(batch, reply) for (user_id, batch), reply in results}
+        latest_ms = self._latest_ms()
+        appendings = [Appending(append, latest_ms=latest_ms) for append in appends]
+        replies = await self._connection.run_many(APPEND, [each.call(self.config) for each in appendings])
+        return [
+            reply if isinstance(reply, HistoryError) else appending.result(reply)
+            for appending, reply in zip(appendings, replies, strict=True)
+        ]
 
-    async def read(self, user_id: str, *, limit: int, before_ms: int | None = None) -> History:
-        """The latest `limit` events, oldest first; with `before_ms`, of those strictly earlier. One round trip.
+    async def read(
+        self,
+        user_id: str,
+        *,
+        limit: int,
+        before_ms: int | None = None,
+        types: Collection[EventType] | None = None,
+    ) -> History:
+        """The latest `limit` events, oldest first; with `before_ms` of those strictly earlier, with `types` of those.
 
-        A user without a history has an empty one of version 0.
+        One round trip; more for a history that is completed from the event source. A user without a history has an
+        empty one of version 0.
         """
         if limit < 1:
             raise ValueError(f"limit must be 1 or more, got {limit}; ask for the events that the model reads")
-        key, limit = self.key_of(user_id), min(limit, self.config.cap)
-        latest = await self._read_latest(key, limit) if before_ms is None else None
-        if latest is None:
-            before = MAX_TIME_MS + 1 if before_ms is None else before_ms
-            latest = await self._connection.run(READ, (key, limit, self.config.cap, before))
-        version, length, packed = latest
-        records = decode(packed)
+        # Which records are of a type is not known before they are here.
+        asked = min(limit, self.config.cap) if types is None else self.config.cap
+        packed = await self._read(user_id, asked, before_ms)
+        if self._source is not None and not packed.joined and await self._join(user_id, self._source, packed):
+            packed = await self._read(user_id, asked, before_ms)
+        records = decode(packed.records)
+        chosen: slice | npt.NDArray[np.int64] = slice(None)
+        if types is not None:
+            chosen = np.flatnonzero(np.isin(records.types, [int(kind) for kind in types]))[-limit:]
         return History(
-            item_ids=records.item_ids,
-            times_ms=records.times_ms,
-            types=records.types,
-            version=int(version),
-            length=int(length),
+            item_ids=records.item_ids[chosen],
+            times_ms=records.times_ms[chosen],
+            types=records.types[chosen],
+            version=packed.version,
+            length=packed.length,
         )
 
-    async def _read_latest(self, key: str, limit: int) -> tuple[int, int, bytes] | None:
-        """Version, length and records; None where an append came between. In half the time of a script.
-
-        A script would copy the records twice more. What tells an append in between is the version, read twice.
-        """
-        header = ("GETRANGE", key, 0, HEADER_BYTES - 1)
-        tail = ("GETRANGE", key, -limit * RECORD_BYTES, -1)
-        opening, size, records, closing = await self._connection.together(header, ("STRLEN", key), tail, header)
-        if opening != closing:
-            return None
-        if size == 0:
-            return 0, 0, b""
-        count, torn = divmod(size - HEADER_BYTES, RECORD_BYTES)
-        if opening[:1] != bytes([FORMAT]) or count < 0 or torn:
-            raise HistoryError(
-                f"Redis at {self.address}, key {key}: HISTORYFORMAT {size} bytes that open with {opening[:1]!r}; the "
-                "key holds something else than a history of this release; delete it and load it again"
-            )
-        version = int.from_bytes(opening[1:], "little")
-        return version, min(count, self.config.cap), records[len(records) - min(count, limit) * RECORD_BYTES :]
+    async def stats(self, user_id: str) -> HistoryStats:
+        """What Redis holds of `user_id`."""
+        history = await self.read(user_id, limit=self.config.cap)
+        memory = await self._connection.command("MEMORY", "USAGE", self.key_of(user_id), "SAMPLES", 0)
+        counts = np.bincount(history.types, minlength=max(EventType) + 1)
+        return HistoryStats(
+            version=history.version,
+            length=history.length,
+            by_type={kind: int(counts[kind]) for kind in EventType if counts[kind]},
+            first_ms=int(history.times_ms[0]) if len(history) else None,
+            last_ms=int(history.times_ms[-1]) if len(history) else None,
+            memory_bytes=int(memory or 0),
+            deletion=await deletion_of(self._connection, self.config, user_id),
+        )
 
     async def load(
         self,
@@ -235,61 +237,91 @@ class HistoryStore:
             self._connection,
             store,
             config=self.config,
-            key_of=self.key_of,
             latest_ms=self._latest_ms(),
             users=users,
             progress=progress,
             resume=resume,
         )
 
-    async def delete(self, user_id: str) -> bool:
-        """Forget a user; True where there was a history."""
-        return bool(await self._connection.command("DEL", self.key_of(user_id)))
+    async def delete(self, user_id: str) -> Deletion:
+        """Delete a user's history, and let nothing return that is no later than this moment.
+
+        Where there is an event source, the deletion is noted beside it first: it then outlives Redis. What is on the
+        disks is another matter, see `recsys.history.deleting` and `recsys.data.erasure`.
+        """
+        deletion_ms = self._clock()
+        if self._source is not None:
+            await asyncio.to_thread(self._source.deletions.add, user_id, deletion_ms)
+        deletion = await delete_history(self._connection, self.config, user_id, now_ms=deletion_ms)
+        if self._source is not None and deletion.time_ms > deletion_ms:  # there was something dated ahead of the clock
+            await asyncio.to_thread(self._source.deletions.add, user_id, deletion.time_ms)
+        return deletion
+
+    async def erase_log(self, user_ids: Sequence[str], *, timeout_s: float) -> None:
+        """Rewrite Redis's append-only file, so that deleted users are gone from it, too, and wait for that.
+
+        HistoryError where Redis does not do it, HistoryUnavailable where it takes longer than `timeout_s`.
+        """
+        await rewrite_log(self._connection, self.config, user_ids, timeout_s=timeout_s)
 
     async def ping(self) -> None:
         """Return if Redis answers."""
         await self._connection.command("PING")
 
     async def check(self) -> ServerReport:
-        """Version, persistence and memory policy of the server, with a warning for everything that breaks a promise."""
+        """What the server says of itself, with a warning for everything that breaks a promise."""
         return await report_on(self._connection)
 
     def _latest_ms(self) -> int:
         return self._clock() + self.config.max_clock_skew_ms
 
-    def _prepare(self, events: EventBatch) -> _Prepared:
-        rejected = faults(events, latest_ms=self._latest_ms())
-        arrivals = np.arange(len(events))
-        if rejected:
-            arrivals = np.delete(arrivals, [index for index, _ in rejected])
-        arrivals = arrivals[np.argsort(events.times_ms[arrivals], kind="stable")]
-        records = pack(events)[arrivals]
-        valid = len(records)
-        if valid > 1:
-            # Fixed-width byte strings compare and sort where raw voids do not; a trailing zero byte is no matter here,
-            # since all are of one width.
-            _, firsts = np.unique(records.view(f"S{records.itemsize}"), return_index=True)
-            firsts.sort()
-            records, arrivals = records[firsts], arrivals[firsts]
-        return _Prepared(
-            records=records.tobytes(), arrivals=arrivals, duplicates=valid - len(records), rejected=rejected
-        )
+    async def _read(self, user_id: str, limit: int, before_ms: int | None) -> _Packed:
+        key = self.key_of(user_id)
+        latest = await self._read_latest(key, limit) if before_ms is None else None
+        if latest is not None:
+            return latest
+        before = MAX_TIME_MS + 1 if before_ms is None else before_ms
+        reply = await self._connection.run(READ, ((key,), (limit, self.config.cap, before)))
+        version, length, flags, records = reply
+        return _Packed(version=version, length=length, joined=bool(flags), records=records)
 
-    def _append_call(self, user_id: str, prepared: _Prepared) -> Call:
-        return self.key_of(user_id), prepared.records, self.config.cap, self.config.slack
+    async def _read_latest(self, key: str, limit: int) -> _Packed | None:
+        """The latest `limit` records; None where an append came between. In half the time of a script.
 
+        A script would copy the records twice more. What tells an append in between is the header, read twice.
+        """
+        opening = ("GETRANGE", key, 0, HEADER_BYTES - 1)
+        # As many more as there may be spare ones at the end.
+        tail = ("GETRANGE", key, -(limit + SPARE_RECORDS) * RECORD_BYTES, -1)
+        head, size, data, again = await self._connection.together(opening, ("STRLEN", key), tail, opening)
+        if head != again:
+            return None
+        if size == 0:
+            return _Packed(version=0, length=0, joined=False, records=b"")
+        header = Header.of(head)
+        capacity, torn = divmod(size - HEADER_BYTES, RECORD_BYTES)
+        if header is None or torn or header.count > capacity:
+            raise HistoryError(
+                f"Redis at {self.address}, key {key}: HISTORYFORMAT {size} bytes that open with {head[:1]!r}; the "
+                "key holds something else than a history of this release; delete it and load it again"
+            )
+        end = len(data) - (capacity - header.count) * RECORD_BYTES
+        length = min(header.count, self.config.cap)
+        begin = end - min(length, limit) * RECORD_BYTES
+        if begin < 0:  # more spare room than this release leaves
+            return None
+        records = memoryview(data)[begin:end]
+        return _Packed(version=header.version, length=length, joined=header.joined, records=records)
 
-def _append_result(prepared: _Prepared, reply: list[Any]) -> AppendResult:
-    version, length, accepted, duplicates, older, *ties = map(int, reply)
-    rejected = prepared.rejected
-    if older or ties:
-        reason = f"too late: not later than the oldest of the {length} events that are kept"
-        expired = prepared.arrivals[[*range(older), *ties]].tolist()
-        rejected = sorted([*rejected, *((index, reason) for index in expired)])
-    return AppendResult(
-        accepted=accepted,
-        duplicates=duplicates + prepared.duplicates,
-        rejected=rejected,
-        version=version,
-        length=length,
-    )
+    async def _join(self, user_id: str, source: EventSource, packed: _Packed) -> bool:
+        """Merge what `source` has of a user into Redis, beside what is there; False where that changes nothing."""
+        records = await asyncio.to_thread(source.records_of, user_id, cap=self.config.cap, latest_ms=self._latest_ms())
+        if not records and packed.length == 0:
+            return False
+        try:
+            await self._connection.run(APPEND, append_call(self.config, user_id, records or b"", joined=True))
+        except HistoryUnavailable as error:
+            # Redis has just answered a read: it is full or cannot write, and what it has is better than nothing.
+            log.warning("a history is not completed from %s: %s", source.directory, error)
+            return False
+        return bool(records)

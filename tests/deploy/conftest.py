@@ -23,7 +23,7 @@ from recollect.errors import ArtifactError
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect_api import RecollectClient
-from recsys.history.store import HistoryConfig, HistoryStore
+from recsys.history import HistoryConfig, HistoryStore
 from recsys.ranking import Ranking
 from retrieval.encoders.preprocessing import Preprocessing
 

@@ -12,7 +12,7 @@ from recollect.gateway.models import ModelSlot, ModelSource
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
-from recsys.history.store import HistoryConfig, HistoryStore
+from recsys.history import HistoryConfig, HistoryStore
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle

@@ -11,7 +11,7 @@ from redis import Redis
 
 from recollect.embedded.redis import EmbeddedRedis
 from recsys.errors import ConfigError, HistoryError, HistoryUnavailable
-from recsys.history import EventBatch, HistoryConfig, HistoryStore
+from recsys.history import Append, AppendResult, EventBatch, HistoryConfig, HistoryStore
 from recsys.history.connection import public_address
 
 ONE = EventBatch.of([1], [1])
@@ -27,7 +27,12 @@ def test_a_stopped_server_is_unavailable_and_its_return_is_noticed(tmp_path: Pat
             await store.append("u", ONE)
             url = server.url
             server.stop()
-            for call in (store.append("u", ONE), store.append_many({"u": ONE}), store.read("u", limit=1), store.ping()):
+            for call in (
+                store.append("u", ONE),
+                store.append_many([Append(user_id="u", events=ONE)]),
+                store.read("u", limit=1),
+                store.ping(),
+            ):
                 with pytest.raises(HistoryUnavailable, match=rf"Redis at {url} cannot be reached .* retry"):
                     await call
             server.start()
@@ -48,7 +53,7 @@ def test_a_server_that_hangs_is_unavailable_after_the_timeout(tmp_path: Path) ->
                     with pytest.raises(HistoryUnavailable, match=r"did not answer within 0\.2 s"):
                         await store.read("u", limit=1)
                     with pytest.raises(HistoryUnavailable):
-                        await store.append_many({"u": ONE})
+                        await store.append_many([Append(user_id="u", events=ONE)])
             finally:
                 os.kill(server.pid, signal.SIGCONT)
         async with open_store(server.url) as patient:
@@ -103,8 +108,11 @@ def test_a_key_of_another_type_is_named(each_redis_url: str) -> None:
                 assert not isinstance(caught.value, HistoryUnavailable)
                 with pytest.raises(HistoryError, match=say):
                     await store.read(user, limit=1)
+            bad, good = await store.append_many([Append(user_id=user, events=ONE) for user in ("listed", "fine")])
+            assert isinstance(good, AppendResult)
+            assert isinstance(bad, HistoryError)
             with pytest.raises(HistoryError, match=r"key recollect:history:\{listed\}.*WRONGTYPE"):
-                await store.append_many({"listed": ONE, "fine": ONE})
+                raise bad
             assert (await store.read("fine", limit=1)).length == 1
 
     asyncio.run(scenario())
@@ -116,7 +124,7 @@ def test_a_full_server_says_so_and_keeps_what_it_has(redis_binary: Path, tmp_pat
             await store.append("u", ONE)
             with Redis.from_url(server.url) as admin:
                 admin.config_set("maxmemory", 1)
-            with pytest.raises(HistoryError, match=r"used memory > 'maxmemory'.*raise maxmemory"):
+            with pytest.raises(HistoryUnavailable, match=r"used memory > 'maxmemory'.*raise maxmemory"):
                 await store.append("u", EventBatch.of([2], [2]))
             assert (await store.read("u", limit=9)).item_ids.tolist() == [1]
             assert (await store.read("u", limit=9, before_ms=5)).item_ids.tolist() == [1]

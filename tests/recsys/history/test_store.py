@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from recsys.history import AppendResult, EventBatch, History, HistoryConfig, HistoryStore
+from recsys.data.event_store import EventType
+from recsys.history import Append, AppendResult, EventBatch, History, HistoryConfig, HistoryStore
 from recsys.history.scripts import APPEND
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ def test_histories_behave_as_a_list_of_events(each_redis_server: Any, longest: i
         async def scenario() -> None:
             model = ListOfEvents(cap)
             async with open_store(each_redis_server.url, cap=cap, prefix="model:") as store:
-                await store.delete("u")
+                await store._connection.command("FLUSHALL")
                 for batch in batches:
                     accepted, duplicates, late = model.append(batch)
                     result = await store.append("u", batch_of(batch))
@@ -140,19 +141,7 @@ def test_an_unknown_user_and_an_empty_batch(each_redis_url: str) -> None:
             assert await store.append("nobody", EventBatch.of([], [])) == AppendResult(
                 accepted=0, duplicates=0, rejected=[], version=0, length=0
             )
-            assert not await store.delete("nobody")
-
-    run(scenario())
-
-
-def test_delete_forgets_and_the_version_starts_anew(each_redis_url: str) -> None:
-    async def scenario() -> None:
-        async with open_store(each_redis_url) as store:
-            await store.append("u", EventBatch.of([1], [1]))
-            await store.append("u", EventBatch.of([2], [2]))
-            assert await store.delete("u")
-            assert len(await store.read("u", limit=5)) == 0
-            assert (await store.append("u", EventBatch.of([3], [3]))).version == 1
+            assert (await store.delete("nobody")).behaviours == 0
 
     run(scenario())
 
@@ -161,16 +150,14 @@ def test_append_many_gives_every_user_their_own_result(each_redis_url: str) -> N
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
             await store.append("b", EventBatch.of([1], [1]))
+            appends = [("a}{b", [1, 2]), ("b", [1]), ("ü", [-1]), ("b", [1, 2])]
             results = await store.append_many(
-                {"a}{b": EventBatch.of([1, 2], [1, 2]), "b": EventBatch.of([1], [1]), "ü": EventBatch.of([-1], [1])}
+                [Append(user_id=user, events=EventBatch.of(items, range(1, len(items) + 1))) for user, items in appends]
             )
-            assert [(r.accepted, r.duplicates, len(r.rejected)) for r in results.values()] == [
-                (2, 0, 0),
-                (0, 1, 0),
-                (0, 0, 1),
-            ]
+            told = [(r.accepted, r.duplicates, len(r.rejected)) for r in results if isinstance(r, AppendResult)]
+            assert told == [(2, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)]
             assert (await store.read("a}{b", limit=5)).item_ids.tolist() == [1, 2]
-            assert await store.append_many({}) == {}
+            assert await store.append_many([]) == []
 
     run(scenario())
 
@@ -228,7 +215,8 @@ def test_a_read_that_an_append_came_between_is_read_again(each_redis_url: str, m
             await store.append("u", EventBatch.of([1, 2], [1, 2]))
 
             async def torn(*commands: Any) -> list[Any]:
-                return [b"\1\1\0\0\0\0\0\0", 26, b"torn", b"\1\2\0\0\0\0\0\0"]
+                head = b"\2\1\0\0\0\0\0\0\1\0\0\0"
+                return [head, 30, b"torn", head.replace(b"\2\1", b"\2\2")]
 
             monkeypatch.setattr(store._connection, "together", torn)
             assert (await store.read("u", limit=1)).item_ids.tolist() == [2]
@@ -255,8 +243,9 @@ def test_scripts_come_back_after_a_script_flush(each_redis_url: str) -> None:
                 admin.script_flush()
                 assert (await store.read("u", limit=5)).length == 1
                 admin.script_flush()
-                results = await store.append_many({user: EventBatch.of([2], [2]) for user in ("u", "v")})
-                assert [result.length for result in results.values()] == [2, 1]
+                appends = [Append(user_id=user, events=EventBatch.of([2], [2])) for user in ("u", "v")]
+                results = await store.append_many(appends)
+                assert [r.length for r in results if isinstance(r, AppendResult)] == [2, 1]
                 assert admin.script_exists(APPEND.digest) == [True]
 
     run(scenario())
@@ -299,21 +288,52 @@ def test_arguments_that_cannot_work_are_refused(redis_url: str) -> None:
     run(scenario())
 
 
-def test_memory_of_a_history(each_redis_url: str, record_property: Any) -> None:
-    """Written at once, an event takes its 18 bytes; appended one by one, Redis allocates ahead, at most twofold."""
+@pytest.mark.parametrize("batch", [10_000, 20, 1], ids=["at-once", "in-parts", "one-by-one"])
+def test_ten_thousand_events_take_at_most_20_bytes_each(each_redis_url: str, batch: int) -> None:
+    """However they came in: a string that grows would be given twice its size by Redis."""
     count = 10_000
 
+    async def scenario() -> float:
+        async with open_store(each_redis_url) as store:
+            for begin in range(0, count, batch):
+                some = np.arange(begin, begin + batch)
+                await store.append("u", EventBatch.of(some, some))
+            for request in range(200):  # what is remembered of requests is part of what a user takes
+                await store.append("u", EventBatch.of([count - 1], [count - 1]), request_id=f"r{request}")
+            assert (await store.read("u", limit=count)).item_ids.tolist() == list(range(count))
+            with Redis.from_url(each_redis_url) as admin:
+                keys = store.config.keys_of("u")
+                return sum(int(admin.memory_usage(key, samples=0) or 0) for key in keys) / count
+
+    assert 18 <= run(scenario()) <= 20
+
+
+def test_reading_by_type_gives_the_latest_of_these_types(each_redis_url: str) -> None:
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
-            await store.append("at-once", EventBatch.of(np.arange(count), np.arange(count)))
-            for some in np.array_split(np.arange(count), 500):
-                await store.append("in-parts", EventBatch.of(some, some))
-            with Redis.from_url(each_redis_url) as admin:
-                at_once = int(admin.memory_usage(store.key_of("at-once")) or 0) / count
-                in_parts = int(admin.memory_usage(store.key_of("in-parts")) or 0) / count
-        record_property("bytes_per_event_at_once", at_once)
-        record_property("bytes_per_event_in_parts", in_parts)
-        assert 18 <= at_once <= 20
-        assert 18 <= in_parts <= 2 * 18 + 1
+            await store.append("u", EventBatch.of(range(9), range(9), [index % 3 for index in range(9)]))
+            carts = await store.read("u", limit=2, types=[EventType.CART])
+            assert (carts.item_ids.tolist(), carts.length) == ([5, 8], 9)
+            early = await store.read("u", limit=3, types={EventType.CART, EventType.CLICK}, before_ms=7)
+            assert early.item_ids.tolist() == [2, 4, 5]
+            assert len(await store.read("u", limit=3, types=[EventType.PURCHASE])) == 0
+
+    run(scenario())
+
+
+def test_stats_say_what_a_user_has(each_redis_url: str) -> None:
+    async def scenario() -> None:
+        async with open_store(each_redis_url) as store:
+            await store.append("u", EventBatch.of([1, 2, 3], [10, 20, 30], [1, 4, 1]))
+            stats = await store.stats("u")
+            assert (stats.version, stats.length, stats.first_ms, stats.last_ms) == (1, 3, 10, 30)
+            assert stats.by_type == {EventType.CLICK: 2, EventType.PURCHASE: 1}
+            assert 3 * 18 < stats.memory_bytes < 400
+            assert stats.deletion is None
+            await store.delete("u")
+            stats = await store.stats("u")
+            assert (stats.length, stats.by_type, stats.first_ms, stats.memory_bytes) == (0, {}, None, 0)
+            assert stats.deletion is not None
+            assert stats.deletion.time_ms == NOW
 
     run(scenario())

@@ -32,8 +32,8 @@ from recollect.indexes.serving import FollowedIndex
 from recollect_api import RecollectClient
 from recsys.data.catalogue import Catalogue
 from recsys.data.event_store import EventType
+from recsys.history import HistoryConfig, HistoryStore
 from recsys.history.codec import EventBatch
-from recsys.history.store import HistoryConfig, HistoryStore
 from recsys.models.dare import Dare, DareConfig
 from recsys.models.directory import save_model
 from recsys.models.item_vectors import item_vectors
