@@ -22,6 +22,7 @@ from recollect.gateway.replica import DRAIN_S, GatewayReplica
 from recollect.gateway.server import GatewayConfig
 from recollect.indexes.serving import IndexSource
 from recollect.settings import Settings
+from recsys.data.event_store import EventStore
 from retrieval.images import ImageLimits
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def run(
                 classification=_classification(settings) if settings.classification else None,
                 composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
                 index=index_source(settings),
+                events=None if settings.events is None else settings.events.resolve(),
             ),
             name=application,
             route_prefix=None,
@@ -109,8 +111,8 @@ def run(
 
 
 def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
-    """Raise what `run` would raise for a missing model or encoder or a taken port, before Redis and Ray are started in
-    vain."""
+    """Raise what `run` would raise for a missing model, encoder or event store or a taken port, before Redis and Ray are
+    started in vain."""
     if model is not None:
         try:
             (models or artifact_models(settings)).pin(model)
@@ -124,6 +126,8 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
         classification_config(settings)
     if settings.composed_model is not None:
         composed_config(settings, settings.composed_model)
+    if settings.events is not None:
+        EventStore(settings.events)
     index = index_source(settings)
     if index is not None:
         index.check()

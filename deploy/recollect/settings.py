@@ -20,8 +20,12 @@ class Settings(BaseSettings):
     """Where models, event stores, run directories and the embedded Redis keep their files."""
     redis_url: str | None = None
     """`redis://`, `rediss://` or `unix://` URL of the history store; None starts a private server in `var`."""
+    redis_fsync: Literal["always", "everysec"] = "everysec"
+    """How often the private server's append-only file reaches the disk: before every answer, or once a second."""
     redis_timeout_s: float = Field(default=0.25, gt=0)
     """How long a request waits for Redis before it goes on without a history, seconds."""
+    events: Path | None = None
+    """Event store that histories which Redis does not have are completed from; None for none."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts a private single-node one."""
     host: str = "127.0.0.1"

@@ -1,16 +1,17 @@
 """Call the service: one client that blocks and one that is awaited, with the same methods and the same answers."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from recollect_api import wire
 from recollect_api.classification_calls import AsyncClassificationCalls, ClassificationCalls
 from recollect_api.composed_calls import AsyncComposedCalls, ComposedCalls
 from recollect_api.connections import either
-from recollect_api.records import AppendResult, Behaviour, Event, HistoryPage, Recommendations, Scores
+from recollect_api.history_calls import AsyncHistoryCalls, HistoryCalls
+from recollect_api.records import Recommendations, Scores
 
 
-class RecollectClient(ClassificationCalls, ComposedCalls):
+class RecollectClient(HistoryCalls, ClassificationCalls, ComposedCalls):
     """Blocking client; safe to share between threads. Close it, or use it in a `with` block.
 
     Every method raises a `ClientError` (see `recollect_api.errors`) where the call ends without an answer, and
@@ -65,34 +66,8 @@ class RecollectClient(ClassificationCalls, ComposedCalls):
         response = self._ask(lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s))
         return wire.recommendations(response)
 
-    def append(
-        self, user_id: str, events: Sequence[Event], *, request_id: str = "", timeout_s: float | None = None
-    ) -> AppendResult:
-        """Add `events` to the history of `user_id`; those that cannot be stored are in `AppendResult.rejected`."""
-        request = wire.append_request(user_id, events, request_id=request_id)
-        response = self._ask(lambda stubs: stubs.histories.Append, request, either(timeout_s, self.timeout_s))
-        return wire.append_result(response)
 
-    def list_history(
-        self, user_id: str, *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
-    ) -> HistoryPage:
-        """One page of the history of `user_id`, newest first; `page_size` 0 leaves the size to the service."""
-        request = wire.list_request(user_id, page_size=page_size, page_token=page_token)
-        response = self._ask(lambda stubs: stubs.histories.List, request, either(timeout_s, self.timeout_s))
-        return wire.history_page(response)
-
-    def history(self, user_id: str, *, page_size: int = 0) -> Iterator[Behaviour]:
-        """Every behaviour of `user_id`, newest first, page after page as they are consumed."""
-        token = ""
-        while True:
-            page = self.list_history(user_id, page_size=page_size, page_token=token)
-            yield from page.behaviours
-            token = page.next_page_token
-            if not token:
-                return
-
-
-class AsyncRecollectClient(AsyncClassificationCalls, AsyncComposedCalls):
+class AsyncRecollectClient(AsyncHistoryCalls, AsyncClassificationCalls, AsyncComposedCalls):
     """Client for asyncio; make and use it in one event loop. Close it, or use it in an `async with` block.
 
     Same methods, answers and errors as `RecollectClient`.
@@ -147,30 +122,3 @@ class AsyncRecollectClient(AsyncClassificationCalls, AsyncComposedCalls):
             lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s)
         )
         return wire.recommendations(response)
-
-    async def append(
-        self, user_id: str, events: Sequence[Event], *, request_id: str = "", timeout_s: float | None = None
-    ) -> AppendResult:
-        """Add `events` to the history of `user_id`; those that cannot be stored are in `AppendResult.rejected`."""
-        request = wire.append_request(user_id, events, request_id=request_id)
-        response = await self._ask(lambda stubs: stubs.histories.Append, request, either(timeout_s, self.timeout_s))
-        return wire.append_result(response)
-
-    async def list_history(
-        self, user_id: str, *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
-    ) -> HistoryPage:
-        """One page of the history of `user_id`, newest first; `page_size` 0 leaves the size to the service."""
-        request = wire.list_request(user_id, page_size=page_size, page_token=page_token)
-        response = await self._ask(lambda stubs: stubs.histories.List, request, either(timeout_s, self.timeout_s))
-        return wire.history_page(response)
-
-    async def history(self, user_id: str, *, page_size: int = 0) -> AsyncIterator[Behaviour]:
-        """Every behaviour of `user_id`, newest first, page after page as they are consumed."""
-        token = ""
-        while True:
-            page = await self.list_history(user_id, page_size=page_size, page_token=token)
-            for behaviour in page.behaviours:
-                yield behaviour
-            token = page.next_page_token
-            if not token:
-                return

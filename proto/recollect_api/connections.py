@@ -82,7 +82,7 @@ class BlockingConnections:
         self._channels = [open_channel(config) for _ in range(_at_least_one(connections))]
         self._stubs = itertools.cycle([Stubs(each) for each in self._channels])
 
-    def _ask(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float) -> Any:
+    def _ask(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
             return method(next(self._stubs))(request, timeout=timeout_s)
@@ -124,7 +124,9 @@ class AsyncConnections:
         self._channels = [open_async_channel(config) for _ in range(_at_least_one(connections))]
         self._stubs = itertools.cycle([AsyncStubs(each) for each in self._channels])
 
-    async def _ask(self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float) -> Any:
+    async def _ask(
+        self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float | None
+    ) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
             return await method(next(self._stubs))(request, timeout=timeout_s)

@@ -139,37 +139,3 @@ class Recommendations:
     degraded: tuple[DegradedReason | int, ...]
     """Why the answer is worse than it could be; empty when nothing was missing."""
     request_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RejectedEvent:
-    """An event that was not stored."""
-
-    index: int
-    """Its position in the events that were sent."""
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AppendResult:
-    """What became of the events of one Append call."""
-
-    accepted: int
-    duplicates: int
-    """Events that had been stored before and were left alone."""
-    rejected: tuple[RejectedEvent, ...]
-    history_version: int
-    history_length: int
-    request_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HistoryPage:
-    """One page of a history, newest first."""
-
-    behaviours: tuple[Behaviour, ...]
-    next_page_token: str
-    """Ask for the next page with this; empty on the last page."""
-    history_version: int
-    history_length: int
-    """Behaviours in the whole history."""

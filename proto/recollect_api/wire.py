@@ -8,21 +8,16 @@ from typing import TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from recollect_api.records import (
-    AppendResult,
-    Behaviour,
     CandidateOrigin,
     DegradedReason,
-    Event,
     EventType,
     FoundBehaviour,
-    HistoryPage,
     Recommendations,
     RecommendedItem,
-    RejectedEvent,
     ScoredItem,
     Scores,
 )
-from recollect_api.v1 import event_pb2, histories_pb2, recommender_pb2
+from recollect_api.v1 import recommender_pb2
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -34,7 +29,7 @@ def score_request(
     return recommender_pb2.ScoreRequest(
         user_id=user_id,
         item_ids=item_ids,
-        as_of=None if as_of is None else _timestamp("as_of", as_of),
+        as_of=None if as_of is None else timestamp("as_of", as_of),
         explain=explain,
         request_id=request_id,
     )
@@ -76,7 +71,7 @@ def recommend_request(
     return recommender_pb2.RecommendRequest(
         user_id=user_id,
         count=count,
-        as_of=None if as_of is None else _timestamp("as_of", as_of),
+        as_of=None if as_of is None else timestamp("as_of", as_of),
         exclude_seen=exclude_seen,
         exclude_item_ids=exclude_item_ids,
         category_ids=category_ids,
@@ -112,53 +107,6 @@ def recommendations(response: recommender_pb2.RecommendResponse) -> Recommendati
     )
 
 
-def append_request(user_id: str, events: Sequence[Event], *, request_id: str) -> histories_pb2.AppendRequest:
-    """The message of an Append call; ValueError where a value has no form on the wire."""
-    return histories_pb2.AppendRequest(
-        user_id=user_id,
-        events=[
-            histories_pb2.Event(
-                item_id=event.item_id,
-                time=_timestamp(f"events[{index}].time", event.time),
-                type=event_pb2.EventType.ValueType(int(event.type)),
-                event_id=event.event_id,
-            )
-            for index, event in enumerate(events)
-        ],
-        request_id=request_id,
-    )
-
-
-def append_result(response: histories_pb2.AppendResponse) -> AppendResult:
-    """What became of the events."""
-    return AppendResult(
-        accepted=response.accepted,
-        duplicates=response.duplicates,
-        rejected=tuple(RejectedEvent(index=each.index, reason=each.reason) for each in response.rejected),
-        history_version=response.history_version,
-        history_length=response.history_length,
-        request_id=response.request_id,
-    )
-
-
-def list_request(user_id: str, *, page_size: int, page_token: str) -> histories_pb2.ListRequest:
-    """The message of a List call."""
-    return histories_pb2.ListRequest(user_id=user_id, page_size=page_size, page_token=page_token)
-
-
-def history_page(response: histories_pb2.ListResponse) -> HistoryPage:
-    """One page of a history."""
-    return HistoryPage(
-        behaviours=tuple(
-            Behaviour(item_id=each.item_id, time=each.time.ToDatetime(UTC), type=member(EventType, each.type))
-            for each in response.behaviours
-        ),
-        next_page_token=response.next_page_token,
-        history_version=response.history_version,
-        history_length=response.history_length,
-    )
-
-
 def _found(explanation: recommender_pb2.Explanation) -> tuple[FoundBehaviour, ...]:
     return tuple(
         FoundBehaviour(
@@ -171,7 +119,8 @@ def _found(explanation: recommender_pb2.Explanation) -> tuple[FoundBehaviour, ..
     )
 
 
-def _timestamp(field: str, time: datetime) -> Timestamp:
+def timestamp(field: str, time: datetime) -> Timestamp:
+    """`time` as it goes on the wire; ValueError, with `field`, where it has no zone."""
     if time.utcoffset() is None:
         raise ValueError(
             f"{field} must have a time zone, got {time.isoformat()}; use datetime.now(UTC) or add tzinfo=UTC"

@@ -264,6 +264,12 @@ class HistoryStore:
         """
         await rewrite_log(self._connection, self.config, user_ids, timeout_s=timeout_s)
 
+    async def source_holds_deleted(self, user_id: str) -> bool | None:
+        """Whether the event source still has events of `user_id` up to their deletion; None without a source."""
+        if self._source is None:
+            return None
+        return await asyncio.to_thread(self._source.holds_deleted, user_id)
+
     async def ping(self) -> None:
         """Return if Redis answers."""
         await self._connection.command("PING")

@@ -55,6 +55,15 @@ class EventSource:
         )
         return records
 
+    def holds_deleted(self, user_id: str) -> bool:
+        """Whether events of `user_id` up to their deletion still lie in the store."""
+        until, store = self.deletions.time_of(user_id), self.store
+        index = store.user_index(user_id)
+        if until is None or index is None:
+            return False
+        held = store.history(index, before_ms=until + 1)
+        return bool(held.stop > held.start)
+
     def _identity(self) -> tuple[int, int] | None:
         try:
             state = (self.directory / MANIFEST_FILE).stat()

@@ -157,7 +157,7 @@ class LocalGateway:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _start(self, redis_url, config, options):
-        self.store = HistoryStore(redis_url, config=HistoryConfig(timeout_s=2.0))
+        self.store = HistoryStore(redis_url, config=HistoryConfig(timeout_s=2.0), source=options.pop("source", None))
         self.classification, self.composed = options.get("classification"), options.get("composed")
         if self.classification is not None:
             self.classification.start()
@@ -219,6 +219,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             classification=None,
             composed=None,
             index=None,
+            source=None,
             **config: Any,
         ) -> LocalGateway:
             started = LocalGateway(
@@ -231,6 +232,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 classification=classification,
                 composed=composed,
                 index=index,
+                source=source,
             )
             stack.callback(started.stop)
             return started

@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from recollect_api import classification_records, composed_records, records
-from recollect_api.v1 import classifier_pb2, composed_retrieval_pb2, descriptor_sets_pb2, event_pb2, recommender_pb2
+from recollect_api import classification_records, composed_records, history_records, records
+from recollect_api.v1 import (
+    classifier_pb2,
+    composed_retrieval_pb2,
+    descriptor_sets_pb2,
+    event_pb2,
+    histories_pb2,
+    recommender_pb2,
+)
 from recsys.data import event_store
 
 ROOT = Path(__file__).parents[2]
@@ -86,12 +93,13 @@ def test_degraded_reasons_have_one_number_on_the_wire_and_in_the_client():
     [
         (classifier_pb2.Scoring, "SCORING_", classification_records.Scoring),
         (classifier_pb2.RefusalReason, "REFUSAL_REASON_", classification_records.RefusalReason),
+        (histories_pb2.ErasureState, "ERASURE_STATE_", history_records.ErasureState),
         (descriptor_sets_pb2.RevisionState, "REVISION_STATE_", classification_records.RevisionState),
         (composed_retrieval_pb2.SearchWarningKind, "SEARCH_WARNING_KIND_", composed_records.SearchWarningKind),
     ],
-    ids=["scorings", "reasons for refusals", "states of a revision", "warnings of a search"],
+    ids=["scorings", "reasons for refusals", "states of an erasure", "states of a revision", "warnings of a search"],
 )
-def test_what_the_visual_half_counts_has_one_number_on_the_wire_and_in_the_client(enum, prefix, record):
+def test_what_is_counted_has_one_number_on_the_wire_and_in_the_client(enum, prefix, record):
     assert {name.removeprefix(prefix): number for name, number in enum.items()} == {
         each.name: each.value for each in record
     }

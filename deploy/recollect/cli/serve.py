@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +24,10 @@ def serve(
     ] = None,
     redis: Annotated[
         str | None, typer.Option("--redis", metavar="URL", help="Redis to use, as redis://HOST:6379/0 or unix://PATH.")
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Event store that histories which Redis does not have are completed from."),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
@@ -72,6 +77,8 @@ def serve(
     `recollect serve --no-recommender --composed world`
 
     `recollect serve --index items@stable`
+
+    `recollect serve --events var/data/shop`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -80,6 +87,7 @@ def serve(
 
     settings = Settings.load(
         redis_url=redis,
+        events=events,
         host=host,
         port=port,
         replicas=replicas,
@@ -162,7 +170,7 @@ def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
-        f"histories     {histories}",
+        f"histories     {histories}" + (f", completed from {settings.events}" if settings.events else ""),
         "",
         *_first_call(settings, gateway.address),
         "stop          Ctrl-C",

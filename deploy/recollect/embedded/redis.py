@@ -77,7 +77,7 @@ def history_redis(settings: Settings, *, own: bool = False) -> Iterator[str]:
     if settings.redis_url is not None:
         yield settings.redis_url
         return
-    with EmbeddedRedis(settings.var / "redis", own=own) as server:
+    with EmbeddedRedis(settings.var / "redis", fsync=settings.redis_fsync, own=own) as server:
         yield server.url
 
 

@@ -1,79 +1,214 @@
-"""Answer Histories: store what users did, and list it."""
+"""Answer Histories: store what users did, list it, delete it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import grpc.aio  # type: ignore[import-untyped]
 import numpy as np
 
-from recollect.gateway.errors import StoreDown
+from recollect.gateway.appends import NOTHING_STORED, RequestedAppend, refused
+from recollect.gateway.errors import InvalidCall, StoreDown
+from recollect.gateway.log_erasure import LogErasure
 from recollect.gateway.paging import Position, position_of
-from recollect.gateway.times import floor_ms, timestamp
-from recollect.gateway.validation import check_append, check_list, event_problem
+from recollect.gateway.times import ceil_ms, timestamp
+from recollect.gateway.validation import check_append_many, check_list, check_user
 from recollect.gateway.workers import require_time
 from recollect_api.v1 import event_pb2, histories_pb2, histories_pb2_grpc
-from recsys.errors import HistoryUnavailable
-from recsys.history.codec import EventBatch
-from recsys.history.store import History, HistoryStore
+from recsys.data.event_store import EventType
+from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.history import Append, AppendResult, Deletion, History, HistoryStats, HistoryStore, LogState
+
+STREAM_APPENDS = 10_000
+"""Most appends that one stream may hold."""
+TRIP_APPENDS, TRIP_EVENTS = 256, 5_000
+"""What is gathered from a stream for one round trip."""
+LINGER_S = 0.005
+"""How long what was gathered waits for more."""
 
 
 class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
-    """Appends to, and lists, the histories of `store`."""
+    """Appends to, lists and deletes the histories of `store`."""
 
     def __init__(self, store: HistoryStore) -> None:
         self._store = store
+        self._log = LogErasure(store)
+
+    async def close(self) -> None:
+        """Begin no more work in the background."""
+        await self._log.close()
 
     async def Append(  # noqa: N802 - gRPC's name
         self, request: histories_pb2.AppendRequest, context: grpc.aio.ServicerContext
     ) -> histories_pb2.AppendResponse:
         """Store the events of `request` that can be stored; the others come back with their reasons."""
-        check_append(request)
+        requested = RequestedAppend(request)
         require_time(context)
-        problems = {index: event_problem(event) for index, event in enumerate(request.events)}
-        rejected = {index: reason for index, reason in problems.items() if reason is not None}
-        # Positions in the request of what goes to the store, which counts from 0 in what it is given.
-        sent = [index for index, reason in problems.items() if reason is None]
-        events = [request.events[index] for index in sent]
-        batch = EventBatch(
-            item_ids=np.array([event.item_id for event in events], dtype=np.int64),
-            times_ms=np.array([floor_ms(event.time) for event in events], dtype=np.int64),
-            types=np.array([event.type for event in events], dtype=np.int64),
-            event_ids=[event.event_id for event in events],
-        )
-        try:
-            result = await self._store.append(request.user_id, batch)
-        except HistoryUnavailable as error:
-            raise StoreDown("the history store cannot be reached, nothing was stored; repeat the call later") from error
-        rejected |= {sent[index]: reason for index, reason in result.rejected}
-        return histories_pb2.AppendResponse(
-            accepted=result.accepted,
-            duplicates=result.duplicates,
-            rejected=[
-                histories_pb2.RejectedEvent(index=index, reason=reason) for index, reason in sorted(rejected.items())
-            ],
-            history_version=result.version,
-            history_length=result.length,
-            request_id=request.request_id,
-        )
+        append = requested.append
+        with _store_down(NOTHING_STORED):
+            result = await self._store.append(append.user_id, append.events, request_id=append.request_id)
+        return requested.response(result)
+
+    async def AppendMany(  # noqa: N802 - gRPC's name
+        self, request: histories_pb2.AppendManyRequest, context: grpc.aio.ServicerContext
+    ) -> histories_pb2.AppendManyResponse:
+        """Store the events of many users, each with an outcome of its own."""
+        check_append_many(request)
+        require_time(context)
+        with _store_down("the history store cannot be reached; repeat the call later, what was stored is not doubled"):
+            outcomes = await self._apply(request.appends)
+        return histories_pb2.AppendManyResponse(outcomes=outcomes)
+
+    async def AppendStream(  # noqa: N802 - gRPC's name
+        self, requests: AsyncIterator[histories_pb2.AppendRequest], context: grpc.aio.ServicerContext
+    ) -> histories_pb2.AppendManyResponse:
+        """Store what arrives while it arrives; outcomes for all of it at the end."""
+        require_time(context)
+        outcomes: list[histories_pb2.AppendOutcome] = []
+        async for trip in _trips(requests):
+            try:
+                outcomes += await self._apply(trip)
+            except HistoryUnavailable:
+                # What came before is acknowledged all the same, and what comes after may find the store again.
+                outcomes += [refused(StoreDown(NOTHING_STORED), request.request_id) for request in trip]
+        return histories_pb2.AppendManyResponse(outcomes=outcomes)
 
     async def List(  # noqa: N802 - gRPC's name
         self, request: histories_pb2.ListRequest, context: grpc.aio.ServicerContext
     ) -> histories_pb2.ListResponse:
         """One page of a history, newest first."""
-        position = position_of(request.page_token, request.user_id)
+        listing = _listing(request)
+        position = position_of(request.page_token, listing)
         page_size = check_list(request, is_page_token=lambda _: position is not None)
         require_time(context)
         listed = 0 if position is None else position.listed
-        try:
+        limits = [ceil_ms(request.as_of)] if request.HasField("as_of") else []
+        if position is not None:
+            limits.append(position.time_ms + 1)
+        with _store_down("the history store cannot be reached; repeat the call later"):
             # One more than fits into the page says whether there is a next one.
             history = await self._store.read(
                 request.user_id,
                 limit=page_size + listed + 1,
-                before_ms=None if position is None else position.time_ms + 1,
+                before_ms=min(limits, default=None),
+                types=[EventType(kind) for kind in request.types] or None,
             )
-        except HistoryUnavailable as error:
-            raise StoreDown("the history store cannot be reached; repeat the call later") from error
-        return _page(history, user_id=request.user_id, page_size=page_size, position=position)
+        return _page(history, listing=listing, page_size=page_size, position=position)
+
+    async def Delete(  # noqa: N802 - gRPC's name
+        self, request: histories_pb2.DeleteRequest, context: grpc.aio.ServicerContext
+    ) -> histories_pb2.DeleteResponse:
+        """Delete a user's history, and have its bytes taken off the disk."""
+        check_user(request.user_id, request_id=request.request_id)
+        require_time(context)
+        with _store_down("the history store cannot be reached; repeat the call until it is answered"):
+            deletion = await self._store.delete(request.user_id)
+        state = deletion.log
+        if state is LogState.PENDING:
+            asked = self._log.ask(request.user_id)
+            if request.wait:
+                with contextlib.suppress(HistoryError):  # it stays pending, and the log says why
+                    await asyncio.shield(asked)
+                    state = LogState.ERASED
+        return histories_pb2.DeleteResponse(
+            deleted_behaviours=deletion.behaviours,
+            deletion=await self._deletion(request.user_id, deletion, state),
+            request_id=request.request_id,
+        )
+
+    async def Stats(  # noqa: N802 - gRPC's name
+        self, request: histories_pb2.StatsRequest, context: grpc.aio.ServicerContext
+    ) -> histories_pb2.StatsResponse:
+        """What is stored of a user, and how the store is."""
+        check_user(request.user_id, required=False)
+        require_time(context)
+        with _store_down("the history store cannot be reached; repeat the call later"):
+            report = await self._store.check()
+            stats = await self._store.stats(request.user_id) if request.user_id else None
+        told = None
+        if stats is not None:
+            told = _stats(stats)
+            if stats.deletion is not None:
+                told.deletion.CopyFrom(await self._deletion(request.user_id, stats.deletion, stats.deletion.log))
+        return histories_pb2.StatsResponse(
+            history=told,
+            store=histories_pb2.StoreStats(
+                server=report.server,
+                persistence=report.persistence,
+                eviction=report.eviction,
+                memory_bytes=report.memory_bytes,
+                memory_limit_bytes=report.memory_limit_bytes,
+                warnings=report.warnings,
+            ),
+        )
+
+    async def _apply(self, requests: Sequence[histories_pb2.AppendRequest]) -> list[histories_pb2.AppendOutcome]:
+        """Outcomes of `requests`, in their order and in one round trip."""
+        outcomes: dict[int, histories_pb2.AppendOutcome] = {}
+        taken: dict[int, RequestedAppend] = {}
+        for at, request in enumerate(requests):
+            try:
+                taken[at] = RequestedAppend(request)
+            except InvalidCall as error:
+                outcomes[at] = refused(error, request.request_id)
+        appends: list[Append] = [each.append for each in taken.values()]
+        results: list[AppendResult | HistoryError] = await self._store.append_many(appends)
+        for (at, requested), result in zip(taken.items(), results, strict=True):
+            outcomes[at] = requested.outcome(result)
+        return [outcomes[at] for at in range(len(requests))]
+
+    async def _deletion(self, user_id: str, deletion: Deletion, log: LogState) -> histories_pb2.Deletion:
+        held = await self._store.source_holds_deleted(user_id)
+        event_store = histories_pb2.ERASURE_STATE_NOT_USED
+        if held is not None:
+            event_store = histories_pb2.ERASURE_STATE_PENDING if held else histories_pb2.ERASURE_STATE_ERASED
+        erased = log is LogState.ERASED
+        return histories_pb2.Deletion(
+            until=timestamp(deletion.time_ms),
+            redis_log=histories_pb2.ERASURE_STATE_ERASED if erased else histories_pb2.ERASURE_STATE_PENDING,
+            event_store=event_store,
+        )
 
 
-def _page(history: History, *, user_id: str, page_size: int, position: Position | None) -> histories_pb2.ListResponse:
+@contextlib.contextmanager
+def _store_down(message: str) -> Iterator[None]:
+    """Say StoreDown with `message` where Redis does not answer or takes no writes."""
+    try:
+        yield
+    except HistoryUnavailable as error:
+        raise StoreDown(message) from error
+
+
+async def _trips(
+    requests: AsyncIterator[histories_pb2.AppendRequest],
+) -> AsyncIterator[list[histories_pb2.AppendRequest]]:
+    """What a stream brings, in parts for one round trip each; what has arrived does not wait for what has not."""
+    trip: list[histories_pb2.AppendRequest] = []
+    taken = events = 0
+    while taken < STREAM_APPENDS:
+        arriving = asyncio.ensure_future(anext(requests, None))
+        if trip:
+            await asyncio.wait({arriving}, timeout=LINGER_S)
+            if not arriving.done() or len(trip) >= TRIP_APPENDS or events >= TRIP_EVENTS:
+                yield trip
+                trip, events = [], 0
+        request = await arriving
+        if request is None:
+            break
+        trip.append(request)
+        taken, events = taken + 1, events + len(request.events)
+    if trip:
+        yield trip
+
+
+def _listing(request: histories_pb2.ListRequest) -> str:
+    """What a page token is good for; the user's id alone where nothing else is asked for."""
+    types = ",".join(map(str, sorted(set(request.types))))
+    as_of = f"{request.as_of.seconds}.{request.as_of.nanos}" if request.HasField("as_of") else ""
+    return "\0".join([request.user_id, *([types, as_of] if types or as_of else [])])
+
+
+def _page(history: History, *, listing: str, page_size: int, position: Position | None) -> histories_pb2.ListResponse:
     """The newest `page_size` of `history` behind `position`; a token for the rest where there is more."""
     skipped = _already_listed(history, position)
     end = len(history.item_ids) - skipped
@@ -82,13 +217,13 @@ def _page(history: History, *, user_id: str, page_size: int, position: Position 
     if begin > 0:
         last_ms = int(history.times_ms[begin])
         same_ms = int(np.count_nonzero(history.times_ms[begin:] == last_ms))
-        token = Position(time_ms=last_ms, listed=same_ms).token(user_id)
+        token = Position(time_ms=last_ms, listed=same_ms).token(listing)
     return histories_pb2.ListResponse(
         behaviours=[
             histories_pb2.Behaviour(
                 item_id=int(history.item_ids[at]),
                 time=timestamp(int(history.times_ms[at])),
-                type=event_pb2.EventType.ValueType(int(history.types[at])),
+                type=_type(int(history.types[at])),
             )
             for at in reversed(range(begin, end))
         ],
@@ -104,3 +239,20 @@ def _already_listed(history: History, position: Position | None) -> int:
         return 0
     # Fewer are there than were listed when the store has trimmed in between.
     return min(position.listed, int(np.count_nonzero(history.times_ms == position.time_ms)))
+
+
+def _stats(stats: HistoryStats) -> histories_pb2.HistoryStats:
+    return histories_pb2.HistoryStats(
+        version=stats.version,
+        length=stats.length,
+        by_type=[
+            histories_pb2.TypeCount(type=_type(kind), count=count) for kind, count in sorted(stats.by_type.items())
+        ],
+        first_time=None if stats.first_ms is None else timestamp(stats.first_ms),
+        last_time=None if stats.last_ms is None else timestamp(stats.last_ms),
+        memory_bytes=stats.memory_bytes,
+    )
+
+
+def _type(kind: int) -> event_pb2.EventType.ValueType:
+    return event_pb2.EventType.ValueType(kind)

@@ -25,15 +25,18 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler:
-        """Wrap the handlers of one message in, one out; the streams of health and reflection stay as they are."""
+        """Wrap the handlers of one answer; the streams of health and reflection stay as they are."""
         handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.response_streaming:
             return handler
         method = details.method
+        behaviour, wrap = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+        if handler.request_streaming:
+            behaviour, wrap = handler.stream_unary, grpc.stream_unary_rpc_method_handler
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
-                return await handler.unary_unary(request, context)
+                return await behaviour(request, context)
             except (asyncio.CancelledError, grpc.aio.AbortError):
                 raise
             except CallError as error:
@@ -45,7 +48,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 message = f"the service failed; its log has the reason under incident {incident}"
                 await abort(context, Incident(message, incident=incident))
 
-        return grpc.unary_unary_rpc_method_handler(
+        return wrap(
             guarded,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,

@@ -23,23 +23,23 @@ class Position:
     time_ms: int
     listed: int
 
-    def token(self, user_id: str) -> str:
-        """This position as an opaque text that is good for `user_id` only."""
-        packed = _LAYOUT.pack(_FORMAT, self.time_ms, self.listed, _digest(user_id))
+    def token(self, listing: str) -> str:
+        """This position as an opaque text that is good for `listing` only: whose history, and which part of it."""
+        packed = _LAYOUT.pack(_FORMAT, self.time_ms, self.listed, _digest(listing))
         return base64.urlsafe_b64encode(packed).decode().rstrip("=")
 
 
-def position_of(token: str, user_id: str) -> Position | None:
-    """The position that `token` holds; None where it is none of ours or another user's."""
+def position_of(token: str, listing: str) -> Position | None:
+    """The position that `token` holds; None where it is none of ours or another listing's."""
     try:
         packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         layout, time_ms, listed, digest = _LAYOUT.unpack(packed)
     except (binascii.Error, ValueError, struct.error):
         return None
-    if layout != _FORMAT or digest != _digest(user_id) or time_ms > MAX_TIME_MS or listed > MAX_SKIP:
+    if layout != _FORMAT or digest != _digest(listing) or time_ms > MAX_TIME_MS or listed > MAX_SKIP:
         return None
     return Position(time_ms=time_ms, listed=listed)
 
 
-def _digest(user_id: str) -> bytes:
-    return blake2b(user_id.encode(), digest_size=8).digest()
+def _digest(listing: str) -> bytes:
+    return blake2b(listing.encode(), digest_size=8).digest()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
@@ -12,7 +13,7 @@ from recollect.gateway.models import ModelSlot, ModelSource
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
-from recsys.history import HistoryConfig, HistoryStore
+from recsys.history import EventSource, HistoryConfig, HistoryStore
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -37,6 +38,7 @@ class GatewayReplica:
         classification: "DeploymentHandle[ClassificationReplica] | None" = None,
         composed: "DeploymentHandle[ComposedReplica] | None" = None,
         index: IndexSource | None = None,
+        events: Path | None = None,
     ) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         use_one_torch_thread()
@@ -45,7 +47,8 @@ class GatewayReplica:
         self._loading = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
         histories = HistoryConfig(cap=config.history_limit, timeout_s=redis_timeout_s)
-        self._histories = HistoryStore(redis_url, config=histories)
+        source = None if events is None else await asyncio.to_thread(EventSource, events)
+        self._histories = HistoryStore(redis_url, config=histories, source=source)
         self._reference = ""
         self._slot: ModelSlot | None = None
         if models is not None:

@@ -145,7 +145,8 @@ class Gateway:
             candidates=CandidateConfig(candidates=config.recommend_candidates),
         )
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, self._server)
-        histories_pb2_grpc.add_HistoriesServicer_to_server(HistoriesServicer(histories), self._server)
+        self._histories = HistoriesServicer(histories)
+        histories_pb2_grpc.add_HistoriesServicer_to_server(self._histories, self._server)
         classifier = ClassifierServicer(classification, max_images=config.max_images)
         classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, self._server)
         descriptor_sets = DescriptorSetsServicer(classification)
@@ -175,6 +176,7 @@ class Gateway:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
         await self._health.draining()
         await self._server.stop(grace_s)
+        await self._histories.close()
         self._workers.close()
 
 

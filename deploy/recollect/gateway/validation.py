@@ -9,12 +9,17 @@ import numpy.typing as npt
 from recollect.gateway.errors import InvalidCall, Violation
 from recollect.gateway.times import ceil_ms, time_problem
 from recollect_api.v1 import histories_pb2, recommender_pb2
+from recsys.data.event_store import EventType
 
 MAX_USER_ID_BYTES = 256
 MAX_REQUEST_ID_BYTES = 128
 MAX_EVENT_ID_BYTES = 128
 MAX_EVENTS = 1_000
 """Most events in one Append."""
+MAX_APPENDS = 1_000
+"""Most appends in one AppendMany."""
+MAX_EVENTS_IN_ALL = 10_000
+"""Most events in one AppendMany."""
 MAX_PAGE_SIZE = 1_000
 DEFAULT_PAGE_SIZE = 100
 SHOWN_CHARACTERS = 40
@@ -117,6 +122,32 @@ def check_append(request: histories_pb2.AppendRequest) -> None:
     violations.raise_any()
 
 
+def check_append_many(request: histories_pb2.AppendManyRequest) -> None:
+    """InvalidCall where the request as a whole cannot be taken; single appends are `check_append`'s."""
+    violations = Violations()
+    events = sum(len(append.events) for append in request.appends)
+    if len(request.appends) == 0:
+        violations.add("appends", "must not be empty; send at least one append")
+    elif len(request.appends) > MAX_APPENDS:
+        violations.add(
+            "appends", f"must be at most {MAX_APPENDS:,}, got {len(request.appends):,}; split them over several calls"
+        )
+    if events > MAX_EVENTS_IN_ALL:
+        violations.add(
+            "appends", f"must hold at most {MAX_EVENTS_IN_ALL:,} events, got {events:,}; split them over several calls"
+        )
+    violations.raise_any()
+
+
+def check_user(user_id: str, *, required: bool = True, request_id: str = "") -> None:
+    """InvalidCall where there is no user, or one that cannot be."""
+    violations = Violations()
+    if required or user_id:
+        violations.require_user(user_id)
+    violations.require_request_id(request_id)
+    violations.raise_any()
+
+
 def event_problem(event: histories_pb2.Event) -> str | None:
     """Why `event` has no form in the history store, or None. Ranges of its values are the store's own to judge."""
     if not event.HasField("time"):
@@ -141,8 +172,14 @@ def check_list(request: histories_pb2.ListRequest, *, is_page_token: Callable[[s
     if request.page_token and not is_page_token(request.page_token):
         violations.add(
             "page_token",
-            f"must be the next_page_token of a List of the same user, got {shown(request.page_token)}; "
-            "leave it out to begin at the newest page",
+            f"must be the next_page_token of a List of the same user, types and as_of, got "
+            f"{shown(request.page_token)}; leave it out to begin at the newest page",
         )
+    known = {kind.value for kind in EventType}
+    for at, kind in enumerate(request.types):
+        if kind not in known:
+            violations.add(f"types[{at}]", f"must be one of {sorted(known)}, got {kind}; leave them out for all")
+    if request.HasField("as_of") and (problem := time_problem(request.as_of)) is not None:
+        violations.add("as_of", problem)
     violations.raise_any()
     return request.page_size or DEFAULT_PAGE_SIZE

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from recollect_api.v1 import event_pb2 as _event_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ErasureState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_STATE_UNSPECIFIED: _ErasureState.ValueType  # 0
+    """Never sent."""
+    ERASURE_STATE_ERASED: _ErasureState.ValueType  # 1
+    """They are not."""
+    ERASURE_STATE_PENDING: _ErasureState.ValueType  # 2
+    """They may be: Redis's file until it has been rewritten, the event store until `recollect history erase` has run."""
+    ERASURE_STATE_NOT_USED: _ErasureState.ValueType  # 3
+    """The service has no such place."""
+
+class ErasureState(_ErasureState, metaclass=_ErasureStateEnumTypeWrapper):
+    """Whether deleted behaviours are still on a disk."""
+
+ERASURE_STATE_UNSPECIFIED: ErasureState.ValueType  # 0
+"""Never sent."""
+ERASURE_STATE_ERASED: ErasureState.ValueType  # 1
+"""They are not."""
+ERASURE_STATE_PENDING: ErasureState.ValueType  # 2
+"""They may be: Redis's file until it has been rewritten, the event store until `recollect history erase` has run."""
+ERASURE_STATE_NOT_USED: ErasureState.ValueType  # 3
+"""The service has no such place."""
+Global___ErasureState: _TypeAlias = ErasureState  # noqa: Y015
 
 @_typing.final
 class AppendRequest(_message.Message):
@@ -32,7 +61,10 @@ class AppendRequest(_message.Message):
     user_id: _builtins.str
     """The user who did this, 1 to 256 bytes of UTF-8."""
     request_id: _builtins.str
-    """The caller's name for this call, at most 128 bytes. Comes back in the response and in the service's logs."""
+    """The caller's name for this append, at most 128 bytes. Comes back in the response. A user's append of an id is applied
+    once: repeated within a day (or 64 later ones), it changes nothing and says so. An id with other events than before
+    is refused event by event. Empty for none: then events are told apart by their own ids alone.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]:
         """What the user did, at least one event, at most 1,000, in any order."""
@@ -102,6 +134,7 @@ class AppendResponse(_message.Message):
     HISTORY_VERSION_FIELD_NUMBER: _builtins.int
     HISTORY_LENGTH_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ALREADY_APPLIED_FIELD_NUMBER: _builtins.int
     accepted: _builtins.int
     """How many were stored."""
     duplicates: _builtins.int
@@ -112,6 +145,8 @@ class AppendResponse(_message.Message):
     """Behaviours in the history after this call."""
     request_id: _builtins.str
     """`AppendRequest.request_id`."""
+    already_applied: _builtins.bool
+    """Whether an append of this request id was applied before: then nothing was changed now, and nothing is counted."""
     @_builtins.property
     def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedEvent]:
         """Those that cannot be stored, by ascending index."""
@@ -125,14 +160,129 @@ class AppendResponse(_message.Message):
         history_version: _builtins.int = ...,
         history_length: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        already_applied: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "history_length", b"history_length", "history_version", b"history_version", "rejected", b"rejected", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "already_applied", b"already_applied", "duplicates", b"duplicates", "history_length", b"history_length", "history_version", b"history_version", "rejected", b"rejected", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AppendResponse: _TypeAlias = AppendResponse  # noqa: Y015
+
+@_typing.final
+class AppendManyRequest(_message.Message):
+    """Events of many users."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPENDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def appends(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendRequest]:
+        """At least one, at most 1,000, with at most 10,000 events in all. One user may occur several times."""
+
+    def __init__(
+        self,
+        *,
+        appends: _abc.Iterable[Global___AppendRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["appends", b"appends"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendManyRequest: _TypeAlias = AppendManyRequest  # noqa: Y015
+
+@_typing.final
+class AppendManyResponse(_message.Message):
+    """What became of many appends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppendOutcome]:
+        """One for each append, in their order."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___AppendOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendManyResponse: _TypeAlias = AppendManyResponse  # noqa: Y015
+
+@_typing.final
+class AppendOutcome(_message.Message):
+    """What became of one append."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def response(self) -> Global___AppendResponse:
+        """What Append would answer."""
+
+    @_builtins.property
+    def refusal(self) -> Global___AppendRefusal:
+        """Why nothing of it was stored."""
+
+    def __init__(
+        self,
+        *,
+        response: Global___AppendResponse | None = ...,
+        refusal: Global___AppendRefusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refusal", b"refusal", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refusal", b"refusal", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___AppendOutcome: _TypeAlias = AppendOutcome  # noqa: Y015
+
+@_typing.final
+class AppendRefusal(_message.Message):
+    """An append of which nothing was stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """What Append would end with, as a number of google.rpc.Code: 3 is INVALID_ARGUMENT, 14 is UNAVAILABLE."""
+    reason: _builtins.str
+    """The reason as a constant, such as HISTORY_UNAVAILABLE."""
+    message: _builtins.str
+    """What is wrong and what would help."""
+    request_id: _builtins.str
+    """`AppendRequest.request_id`."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppendRefusal: _TypeAlias = AppendRefusal  # noqa: Y015
 
 @_typing.final
 class RejectedEvent(_message.Message):
@@ -169,22 +319,34 @@ class ListRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user, 1 to 256 bytes of UTF-8."""
     page_size: _builtins.int
     """Most behaviours in the page, at most 1,000. Left out or 0: 100."""
     page_token: _builtins.str
-    """`ListResponse.next_page_token` of the page before, for the same user; empty for the newest page."""
+    """`ListResponse.next_page_token` of the page before, for the same user, types and as_of; empty for the newest page."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventType.ValueType]:
+        """Only behaviours of these types. Left out: all."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Only behaviours strictly earlier than this. Left out: all of them."""
+
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        types: _abc.Iterable[_event_pb2.EventType.ValueType] | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "page_size", b"page_size", "page_token", b"page_token", "types", b"types", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -257,3 +419,275 @@ class Behaviour(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Behaviour: _TypeAlias = Behaviour  # noqa: Y015
+
+@_typing.final
+class DeleteRequest(_message.Message):
+    """Whom to delete."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user, 1 to 256 bytes of UTF-8. One who was never seen can be deleted, too: nothing older is stored from then on."""
+    wait: _builtins.bool
+    """Answer when Redis's append-only file has been rewritten without the user, not just when that was asked for. Takes as
+    long as writing all histories to the disk.
+    """
+    request_id: _builtins.str
+    """The caller's name for this call, at most 128 bytes. Comes back in the response and in the service's logs."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        wait: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "user_id", b"user_id", "wait", b"wait"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRequest: _TypeAlias = DeleteRequest  # noqa: Y015
+
+@_typing.final
+class DeleteResponse(_message.Message):
+    """What was deleted, and from where."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETED_BEHAVIOURS_FIELD_NUMBER: _builtins.int
+    DELETION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    deleted_behaviours: _builtins.int
+    """How many behaviours this very call deleted."""
+    request_id: _builtins.str
+    """`DeleteRequest.request_id`."""
+    @_builtins.property
+    def deletion(self) -> Global___Deletion:
+        """What the deletion says of the user."""
+
+    def __init__(
+        self,
+        *,
+        deleted_behaviours: _builtins.int = ...,
+        deletion: Global___Deletion | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deletion", b"deletion"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted_behaviours", b"deleted_behaviours", "deletion", b"deletion", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteResponse: _TypeAlias = DeleteResponse  # noqa: Y015
+
+@_typing.final
+class Deletion(_message.Message):
+    """The deletion of a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REDIS_LOG_FIELD_NUMBER: _builtins.int
+    EVENT_STORE_FIELD_NUMBER: _builtins.int
+    redis_log: Global___ErasureState.ValueType
+    """Whether they may still be in Redis's append-only file."""
+    event_store: Global___ErasureState.ValueType
+    """Whether they are still in the event store that a miss reads through to. They are not read from there."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Behaviours that are not later are deleted, and refused when they are sent again."""
+
+    def __init__(
+        self,
+        *,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        redis_log: Global___ErasureState.ValueType = ...,
+        event_store: Global___ErasureState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_store", b"event_store", "redis_log", b"redis_log", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deletion: _TypeAlias = Deletion  # noqa: Y015
+
+@_typing.final
+class StatsRequest(_message.Message):
+    """Of whom to tell."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user, at most 256 bytes of UTF-8; empty for the store alone."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatsRequest: _TypeAlias = StatsRequest  # noqa: Y015
+
+@_typing.final
+class StatsResponse(_message.Message):
+    """What is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HISTORY_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def history(self) -> Global___HistoryStats:
+        """The user's history; left out where no user was asked for."""
+
+    @_builtins.property
+    def store(self) -> Global___StoreStats:
+        """The store."""
+
+    def __init__(
+        self,
+        *,
+        history: Global___HistoryStats | None = ...,
+        store: Global___StoreStats | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "store", b"store"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["history", b"history", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatsResponse: _TypeAlias = StatsResponse  # noqa: Y015
+
+@_typing.final
+class HistoryStats(_message.Message):
+    """What is stored of one user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    BY_TYPE_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    DELETION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Version of the history; 0 where there is none."""
+    length: _builtins.int
+    """Behaviours in it."""
+    memory_bytes: _builtins.int
+    """What it takes of Redis's memory, all overhead included."""
+    @_builtins.property
+    def by_type(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeCount]:
+        """How many of each type; those with none are left out."""
+
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of the oldest behaviour; left out without one."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of the latest behaviour; left out without one."""
+
+    @_builtins.property
+    def deletion(self) -> Global___Deletion:
+        """The user's latest deletion; left out where there was none."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        length: _builtins.int = ...,
+        by_type: _abc.Iterable[Global___TypeCount] | None = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        memory_bytes: _builtins.int = ...,
+        deletion: Global___Deletion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deletion", b"deletion", "first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_type", b"by_type", "deletion", b"deletion", "first_time", b"first_time", "last_time", b"last_time", "length", b"length", "memory_bytes", b"memory_bytes", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HistoryStats: _TypeAlias = HistoryStats  # noqa: Y015
+
+@_typing.final
+class TypeCount(_message.Message):
+    """Behaviours of one type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    type: _event_pb2.EventType.ValueType
+    """The type."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        type: _event_pb2.EventType.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypeCount: _TypeAlias = TypeCount  # noqa: Y015
+
+@_typing.final
+class StoreStats(_message.Message):
+    """Redis, as it says that it is set up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVER_FIELD_NUMBER: _builtins.int
+    PERSISTENCE_FIELD_NUMBER: _builtins.int
+    EVICTION_FIELD_NUMBER: _builtins.int
+    MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    server: _builtins.str
+    """Name and version."""
+    persistence: _builtins.str
+    """What survives a restart."""
+    eviction: _builtins.str
+    """What it does when it is full (maxmemory-policy)."""
+    memory_bytes: _builtins.int
+    """Memory that its data take now."""
+    memory_limit_bytes: _builtins.int
+    """Most memory that it may take; 0 for no limit."""
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What could break a promise of the store, each with its remedy."""
+
+    def __init__(
+        self,
+        *,
+        server: _builtins.str = ...,
+        persistence: _builtins.str = ...,
+        eviction: _builtins.str = ...,
+        memory_bytes: _builtins.int = ...,
+        memory_limit_bytes: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eviction", b"eviction", "memory_bytes", b"memory_bytes", "memory_limit_bytes", b"memory_limit_bytes", "persistence", b"persistence", "server", b"server", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreStats: _TypeAlias = StoreStats  # noqa: Y015

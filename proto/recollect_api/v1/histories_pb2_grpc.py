@@ -40,10 +40,30 @@ class HistoriesStub:
                 request_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendRequest.SerializeToString,
                 response_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendResponse.FromString,
                 _registered_method=True)
+        self.AppendMany = channel.unary_unary(
+                '/recollect_api.v1.Histories/AppendMany',
+                request_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.FromString,
+                _registered_method=True)
+        self.AppendStream = channel.stream_unary(
+                '/recollect_api.v1.Histories/AppendStream',
+                request_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.FromString,
+                _registered_method=True)
         self.List = channel.unary_unary(
                 '/recollect_api.v1.Histories/List',
                 request_serializer=recollect__api_dot_v1_dot_histories__pb2.ListRequest.SerializeToString,
                 response_deserializer=recollect__api_dot_v1_dot_histories__pb2.ListResponse.FromString,
+                _registered_method=True)
+        self.Delete = channel.unary_unary(
+                '/recollect_api.v1.Histories/Delete',
+                request_serializer=recollect__api_dot_v1_dot_histories__pb2.DeleteRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_histories__pb2.DeleteResponse.FromString,
+                _registered_method=True)
+        self.Stats = channel.unary_unary(
+                '/recollect_api.v1.Histories/Stats',
+                request_serializer=recollect__api_dot_v1_dot_histories__pb2.StatsRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_histories__pb2.StatsResponse.FromString,
                 _registered_method=True)
 
 
@@ -55,7 +75,30 @@ class HistoriesServicer:
         """Adds events to a user's history. Events that cannot be stored come back with the reason; the others are stored.
 
         INVALID_ARGUMENT refuses the request as a whole (no user, no events, too many); UNAVAILABLE says that the store
-        cannot be reached. Repeating a call is safe: an event that is there already is a duplicate.
+        cannot be reached or takes no writes. Repeating a call is safe: an event that is there already is a duplicate, and a
+        request id that was applied changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendMany(self, request, context):
+        """Adds events of many users. Each append of the request is atomic, all of them together are not: each has its own
+        outcome, in the order of the request.
+
+        INVALID_ARGUMENT says that there are none or too many; UNAVAILABLE that the store cannot be reached: some may have
+        been stored then, and repeating the call is safe.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendStream(self, request_iterator, context):
+        """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
+        appends are taken; those behind them are not, and have no outcome.
+
+        Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
+        request ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -63,6 +106,22 @@ class HistoriesServicer:
 
     def List(self, request, context):
         """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Delete(self, request, context):
+        """Deletes what is known of a user up to now. It is gone from every answer when this returns, and neither a late retry
+        nor the event store brings it back; the answer says how far its bytes are from the disks. Repeat the call to see
+        that again. UNAVAILABLE says that the store cannot be reached.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Stats(self, request, context):
+        """Says what is stored of a user, and how the store is. UNAVAILABLE says that it cannot be reached.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,10 +135,30 @@ def add_HistoriesServicer_to_server(servicer, server):
                     request_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendRequest.FromString,
                     response_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendResponse.SerializeToString,
             ),
+            'AppendMany': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendMany,
+                    request_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.SerializeToString,
+            ),
+            'AppendStream': grpc.stream_unary_rpc_method_handler(
+                    servicer.AppendStream,
+                    request_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.SerializeToString,
+            ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
                     request_deserializer=recollect__api_dot_v1_dot_histories__pb2.ListRequest.FromString,
                     response_serializer=recollect__api_dot_v1_dot_histories__pb2.ListResponse.SerializeToString,
+            ),
+            'Delete': grpc.unary_unary_rpc_method_handler(
+                    servicer.Delete,
+                    request_deserializer=recollect__api_dot_v1_dot_histories__pb2.DeleteRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_histories__pb2.DeleteResponse.SerializeToString,
+            ),
+            'Stats': grpc.unary_unary_rpc_method_handler(
+                    servicer.Stats,
+                    request_deserializer=recollect__api_dot_v1_dot_histories__pb2.StatsRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_histories__pb2.StatsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -121,6 +200,60 @@ class Histories:
             _registered_method=True)
 
     @staticmethod
+    def AppendMany(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recollect_api.v1.Histories/AppendMany',
+            recollect__api_dot_v1_dot_histories__pb2.AppendManyRequest.SerializeToString,
+            recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/recollect_api.v1.Histories/AppendStream',
+            recollect__api_dot_v1_dot_histories__pb2.AppendRequest.SerializeToString,
+            recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def List(request,
             target,
             options=(),
@@ -137,6 +270,60 @@ class Histories:
             '/recollect_api.v1.Histories/List',
             recollect__api_dot_v1_dot_histories__pb2.ListRequest.SerializeToString,
             recollect__api_dot_v1_dot_histories__pb2.ListResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Delete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recollect_api.v1.Histories/Delete',
+            recollect__api_dot_v1_dot_histories__pb2.DeleteRequest.SerializeToString,
+            recollect__api_dot_v1_dot_histories__pb2.DeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Stats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recollect_api.v1.Histories/Stats',
+            recollect__api_dot_v1_dot_histories__pb2.StatsRequest.SerializeToString,
+            recollect__api_dot_v1_dot_histories__pb2.StatsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -38,10 +38,32 @@ class HistoriesStub:
     """Adds events to a user's history. Events that cannot be stored come back with the reason; the others are stored.
 
     INVALID_ARGUMENT refuses the request as a whole (no user, no events, too many); UNAVAILABLE says that the store
-    cannot be reached. Repeating a call is safe: an event that is there already is a duplicate.
+    cannot be reached or takes no writes. Repeating a call is safe: an event that is there already is a duplicate, and a
+    request id that was applied changes nothing.
+    """
+    AppendMany: _grpc.UnaryUnaryMultiCallable[_histories_pb2.AppendManyRequest, _histories_pb2.AppendManyResponse]
+    """Adds events of many users. Each append of the request is atomic, all of them together are not: each has its own
+    outcome, in the order of the request.
+
+    INVALID_ARGUMENT says that there are none or too many; UNAVAILABLE that the store cannot be reached: some may have
+    been stored then, and repeating the call is safe.
+    """
+    AppendStream: _grpc.StreamUnaryMultiCallable[_histories_pb2.AppendRequest, _histories_pb2.AppendManyResponse]
+    """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
+    appends are taken; those behind them are not, and have no outcome.
+
+    Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
+    request ids.
     """
     List: _grpc.UnaryUnaryMultiCallable[_histories_pb2.ListRequest, _histories_pb2.ListResponse]
     """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
+    Delete: _grpc.UnaryUnaryMultiCallable[_histories_pb2.DeleteRequest, _histories_pb2.DeleteResponse]
+    """Deletes what is known of a user up to now. It is gone from every answer when this returns, and neither a late retry
+    nor the event store brings it back; the answer says how far its bytes are from the disks. Repeat the call to see
+    that again. UNAVAILABLE says that the store cannot be reached.
+    """
+    Stats: _grpc.UnaryUnaryMultiCallable[_histories_pb2.StatsRequest, _histories_pb2.StatsResponse]
+    """Says what is stored of a user, and how the store is. UNAVAILABLE says that it cannot be reached."""
 
 @_typing.type_check_only
 class HistoriesAsyncStub(HistoriesStub):
@@ -52,10 +74,32 @@ class HistoriesAsyncStub(HistoriesStub):
     """Adds events to a user's history. Events that cannot be stored come back with the reason; the others are stored.
 
     INVALID_ARGUMENT refuses the request as a whole (no user, no events, too many); UNAVAILABLE says that the store
-    cannot be reached. Repeating a call is safe: an event that is there already is a duplicate.
+    cannot be reached or takes no writes. Repeating a call is safe: an event that is there already is a duplicate, and a
+    request id that was applied changes nothing.
+    """
+    AppendMany: _aio.UnaryUnaryMultiCallable[_histories_pb2.AppendManyRequest, _histories_pb2.AppendManyResponse]  # type: ignore[assignment]
+    """Adds events of many users. Each append of the request is atomic, all of them together are not: each has its own
+    outcome, in the order of the request.
+
+    INVALID_ARGUMENT says that there are none or too many; UNAVAILABLE that the store cannot be reached: some may have
+    been stored then, and repeating the call is safe.
+    """
+    AppendStream: _aio.StreamUnaryMultiCallable[_histories_pb2.AppendRequest, _histories_pb2.AppendManyResponse]  # type: ignore[assignment]
+    """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
+    appends are taken; those behind them are not, and have no outcome.
+
+    Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
+    request ids.
     """
     List: _aio.UnaryUnaryMultiCallable[_histories_pb2.ListRequest, _histories_pb2.ListResponse]  # type: ignore[assignment]
     """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
+    Delete: _aio.UnaryUnaryMultiCallable[_histories_pb2.DeleteRequest, _histories_pb2.DeleteResponse]  # type: ignore[assignment]
+    """Deletes what is known of a user up to now. It is gone from every answer when this returns, and neither a late retry
+    nor the event store brings it back; the answer says how far its bytes are from the disks. Repeat the call to see
+    that again. UNAVAILABLE says that the store cannot be reached.
+    """
+    Stats: _aio.UnaryUnaryMultiCallable[_histories_pb2.StatsRequest, _histories_pb2.StatsResponse]  # type: ignore[assignment]
+    """Says what is stored of a user, and how the store is. UNAVAILABLE says that it cannot be reached."""
 
 class HistoriesServicer(metaclass=_abc_1.ABCMeta):
     """Keeps what users did."""
@@ -69,7 +113,34 @@ class HistoriesServicer(metaclass=_abc_1.ABCMeta):
         """Adds events to a user's history. Events that cannot be stored come back with the reason; the others are stored.
 
         INVALID_ARGUMENT refuses the request as a whole (no user, no events, too many); UNAVAILABLE says that the store
-        cannot be reached. Repeating a call is safe: an event that is there already is a duplicate.
+        cannot be reached or takes no writes. Repeating a call is safe: an event that is there already is a duplicate, and a
+        request id that was applied changes nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendMany(
+        self,
+        request: _histories_pb2.AppendManyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_histories_pb2.AppendManyResponse, _abc.Awaitable[_histories_pb2.AppendManyResponse]]:
+        """Adds events of many users. Each append of the request is atomic, all of them together are not: each has its own
+        outcome, in the order of the request.
+
+        INVALID_ARGUMENT says that there are none or too many; UNAVAILABLE that the store cannot be reached: some may have
+        been stored then, and repeating the call is safe.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_histories_pb2.AppendRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_histories_pb2.AppendManyResponse, _abc.Awaitable[_histories_pb2.AppendManyResponse]]:
+        """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
+        appends are taken; those behind them are not, and have no outcome.
+
+        Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
+        request ids.
         """
 
     @_abc_1.abstractmethod
@@ -79,5 +150,24 @@ class HistoriesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_histories_pb2.ListResponse, _abc.Awaitable[_histories_pb2.ListResponse]]:
         """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
+
+    @_abc_1.abstractmethod
+    def Delete(
+        self,
+        request: _histories_pb2.DeleteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_histories_pb2.DeleteResponse, _abc.Awaitable[_histories_pb2.DeleteResponse]]:
+        """Deletes what is known of a user up to now. It is gone from every answer when this returns, and neither a late retry
+        nor the event store brings it back; the answer says how far its bytes are from the disks. Repeat the call to see
+        that again. UNAVAILABLE says that the store cannot be reached.
+        """
+
+    @_abc_1.abstractmethod
+    def Stats(
+        self,
+        request: _histories_pb2.StatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_histories_pb2.StatsResponse, _abc.Awaitable[_histories_pb2.StatsResponse]]:
+        """Says what is stored of a user, and how the store is. UNAVAILABLE says that it cannot be reached."""
 
 def add_HistoriesServicer_to_server(servicer: HistoriesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,81 @@
+"""Turn an append on the wire into one of the store, and what became of it back."""
+
+import logging
+import uuid
+
+import grpc  # type: ignore[import-untyped]
+import numpy as np
+
+from recollect.gateway.errors import CallError, Incident, InvalidCall, StoreDown
+from recollect.gateway.times import floor_ms
+from recollect.gateway.validation import check_append, event_problem
+from recollect_api.v1 import histories_pb2
+from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.history import Append, AppendResult, EventBatch
+
+log = logging.getLogger(__name__)
+
+NOTHING_STORED = "the history store cannot be reached or takes no writes, nothing was stored; repeat the call later"
+
+
+class RequestedAppend:
+    """One AppendRequest; InvalidCall where it cannot be taken as a whole."""
+
+    def __init__(self, request: histories_pb2.AppendRequest) -> None:
+        check_append(request)
+        self._request = request
+        problems = {index: event_problem(event) for index, event in enumerate(request.events)}
+        self._rejected = {index: reason for index, reason in problems.items() if reason is not None}
+        # Positions in the request of what goes to the store, which counts from 0 in what it is given.
+        self._sent = [index for index, reason in problems.items() if reason is None]
+        events = [request.events[index] for index in self._sent]
+        self.append = Append(
+            user_id=request.user_id,
+            request_id=request.request_id,
+            events=EventBatch(
+                item_ids=np.array([event.item_id for event in events], dtype=np.int64),
+                times_ms=np.array([floor_ms(event.time) for event in events], dtype=np.int64),
+                types=np.array([event.type for event in events], dtype=np.int64),
+                event_ids=[event.event_id for event in events],
+            ),
+        )
+
+    def response(self, result: AppendResult) -> histories_pb2.AppendResponse:
+        """What the store's `result` says of each event of the request."""
+        rejected = self._rejected | {self._sent[index]: reason for index, reason in result.rejected}
+        return histories_pb2.AppendResponse(
+            accepted=result.accepted,
+            duplicates=result.duplicates,
+            rejected=[
+                histories_pb2.RejectedEvent(index=index, reason=reason) for index, reason in sorted(rejected.items())
+            ],
+            history_version=result.version,
+            history_length=result.length,
+            request_id=self._request.request_id,
+            already_applied=result.repeated,
+        )
+
+    def outcome(self, result: AppendResult | HistoryError) -> histories_pb2.AppendOutcome:
+        """The same, where the append is one of many."""
+        if isinstance(result, AppendResult):
+            return histories_pb2.AppendOutcome(response=self.response(result))
+        if isinstance(result, HistoryUnavailable):
+            log.warning("an append was refused: %s", result)
+            return refused(StoreDown(NOTHING_STORED), self._request.request_id)
+        incident = uuid.uuid4().hex
+        log.error("incident %s, request_id %r: %s", incident, self._request.request_id, result)
+        message = f"this history cannot be written; the service's log has the reason under incident {incident}"
+        return refused(Incident(message, incident=incident), self._request.request_id)
+
+
+def refused(error: CallError, request_id: str) -> histories_pb2.AppendOutcome:
+    """The outcome of an append that would end with `error` if it were alone."""
+    message = error.message
+    if isinstance(error, InvalidCall):
+        message = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
+    code: grpc.StatusCode = error.code
+    return histories_pb2.AppendOutcome(
+        refusal=histories_pb2.AppendRefusal(
+            code=code.value[0], reason=error.reason, message=message, request_id=request_id
+        )
+    )

@@ -1,0 +1,184 @@
+"""The clients' calls for histories: append, list, delete, and say what is stored."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from datetime import datetime
+
+from recollect_api import history_wire as wire
+from recollect_api.connections import AsyncConnections, BlockingConnections, either
+from recollect_api.history_records import Append, AppendRefusal, AppendResult, DeleteResult, HistoryPage, Stats
+from recollect_api.records import Behaviour, Event, EventType
+from recollect_api.v1 import histories_pb2
+
+
+class HistoryCalls(BlockingConnections):
+    """Histories for callers that block."""
+
+    def append(
+        self, user_id: str, events: Sequence[Event], *, request_id: str = "", timeout_s: float | None = None
+    ) -> AppendResult:
+        """Add `events` to the history of `user_id`; those that cannot be stored are in `AppendResult.rejected`.
+
+        A `request_id` is applied once: give each append its own, and repeat it with the same.
+        """
+        request = wire.append_request(user_id, events, request_id=request_id)
+        response = self._ask(lambda stubs: stubs.histories.Append, request, either(timeout_s, self.timeout_s))
+        return wire.append_result(response)
+
+    def append_many(
+        self, appends: Sequence[Append], *, timeout_s: float | None = None
+    ) -> list[AppendResult | AppendRefusal]:
+        """Add events of many users; what became of each append, in their order. Each is atomic for itself alone."""
+        request = wire.append_many_request(appends)
+        response = self._ask(lambda stubs: stubs.histories.AppendMany, request, either(timeout_s, self.timeout_s))
+        return wire.outcomes(response)
+
+    def append_stream(
+        self, appends: Iterable[Append], *, timeout_s: float | None = None
+    ) -> list[AppendResult | AppendRefusal]:
+        """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
+
+        The service takes 10,000: fewer outcomes than appends say that the rest was not taken. Without `timeout_s` the
+        stream may last.
+        """
+        messages = map(wire.one_append, appends)
+        response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
+        return wire.outcomes(response)
+
+    def list_history(
+        self,
+        user_id: str,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        types: Sequence[EventType] = (),
+        as_of: datetime | None = None,
+        timeout_s: float | None = None,
+    ) -> HistoryPage:
+        """One page of the history of `user_id`, newest first; `page_size` 0 leaves the size to the service.
+
+        `types` leaves out all others, `as_of` what is not strictly earlier; a `page_token` is good for the same ones.
+        """
+        request = wire.list_request(user_id, page_size=page_size, page_token=page_token, types=types, as_of=as_of)
+        response = self._ask(lambda stubs: stubs.histories.List, request, either(timeout_s, self.timeout_s))
+        return wire.history_page(response)
+
+    def history(
+        self, user_id: str, *, page_size: int = 0, types: Sequence[EventType] = (), as_of: datetime | None = None
+    ) -> Iterator[Behaviour]:
+        """Every behaviour of `user_id`, newest first, page after page as they are consumed."""
+        token = ""
+        while True:
+            page = self.list_history(user_id, page_size=page_size, page_token=token, types=types, as_of=as_of)
+            yield from page.behaviours
+            token = page.next_page_token
+            if not token:
+                return
+
+    def delete_history(
+        self, user_id: str, *, wait: bool = False, request_id: str = "", timeout_s: float | None = None
+    ) -> DeleteResult:
+        """Delete what is known of `user_id` up to now; repeat the call to see how far its bytes are from the disks.
+
+        With `wait`, until Redis has rewritten its append-only file: allow that more time.
+        """
+        request = histories_pb2.DeleteRequest(user_id=user_id, wait=wait, request_id=request_id)
+        response = self._ask(lambda stubs: stubs.histories.Delete, request, either(timeout_s, self.timeout_s))
+        return wire.delete_result(response)
+
+    def history_stats(self, user_id: str = "", *, timeout_s: float | None = None) -> Stats:
+        """What is stored of `user_id`, and how the store is."""
+        request = histories_pb2.StatsRequest(user_id=user_id)
+        response = self._ask(lambda stubs: stubs.histories.Stats, request, either(timeout_s, self.timeout_s))
+        return wire.stats(response)
+
+
+class AsyncHistoryCalls(AsyncConnections):
+    """Histories for asyncio: same methods, answers and errors as `HistoryCalls`."""
+
+    async def append(
+        self, user_id: str, events: Sequence[Event], *, request_id: str = "", timeout_s: float | None = None
+    ) -> AppendResult:
+        """Add `events` to the history of `user_id`; those that cannot be stored are in `AppendResult.rejected`.
+
+        A `request_id` is applied once: give each append its own, and repeat it with the same.
+        """
+        request = wire.append_request(user_id, events, request_id=request_id)
+        response = await self._ask(lambda stubs: stubs.histories.Append, request, either(timeout_s, self.timeout_s))
+        return wire.append_result(response)
+
+    async def append_many(
+        self, appends: Sequence[Append], *, timeout_s: float | None = None
+    ) -> list[AppendResult | AppendRefusal]:
+        """Add events of many users; what became of each append, in their order. Each is atomic for itself alone."""
+        request = wire.append_many_request(appends)
+        response = await self._ask(lambda stubs: stubs.histories.AppendMany, request, either(timeout_s, self.timeout_s))
+        return wire.outcomes(response)
+
+    async def append_stream(
+        self, appends: AsyncIterable[Append] | Iterable[Append], *, timeout_s: float | None = None
+    ) -> list[AppendResult | AppendRefusal]:
+        """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
+
+        The service takes 10,000: fewer outcomes than appends say that the rest was not taken. Without `timeout_s` the
+        stream may last.
+        """
+        messages = _messages(appends)
+        response = await self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
+        return wire.outcomes(response)
+
+    async def list_history(
+        self,
+        user_id: str,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        types: Sequence[EventType] = (),
+        as_of: datetime | None = None,
+        timeout_s: float | None = None,
+    ) -> HistoryPage:
+        """One page of the history of `user_id`, newest first; `page_size` 0 leaves the size to the service.
+
+        `types` leaves out all others, `as_of` what is not strictly earlier; a `page_token` is good for the same ones.
+        """
+        request = wire.list_request(user_id, page_size=page_size, page_token=page_token, types=types, as_of=as_of)
+        response = await self._ask(lambda stubs: stubs.histories.List, request, either(timeout_s, self.timeout_s))
+        return wire.history_page(response)
+
+    async def history(
+        self, user_id: str, *, page_size: int = 0, types: Sequence[EventType] = (), as_of: datetime | None = None
+    ) -> AsyncIterator[Behaviour]:
+        """Every behaviour of `user_id`, newest first, page after page as they are consumed."""
+        token = ""
+        while True:
+            page = await self.list_history(user_id, page_size=page_size, page_token=token, types=types, as_of=as_of)
+            for behaviour in page.behaviours:
+                yield behaviour
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def delete_history(
+        self, user_id: str, *, wait: bool = False, request_id: str = "", timeout_s: float | None = None
+    ) -> DeleteResult:
+        """Delete what is known of `user_id` up to now; repeat the call to see how far its bytes are from the disks.
+
+        With `wait`, until Redis has rewritten its append-only file: allow that more time.
+        """
+        request = histories_pb2.DeleteRequest(user_id=user_id, wait=wait, request_id=request_id)
+        response = await self._ask(lambda stubs: stubs.histories.Delete, request, either(timeout_s, self.timeout_s))
+        return wire.delete_result(response)
+
+    async def history_stats(self, user_id: str = "", *, timeout_s: float | None = None) -> Stats:
+        """What is stored of `user_id`, and how the store is."""
+        request = histories_pb2.StatsRequest(user_id=user_id)
+        response = await self._ask(lambda stubs: stubs.histories.Stats, request, either(timeout_s, self.timeout_s))
+        return wire.stats(response)
+
+
+async def _messages(appends: AsyncIterable[Append] | Iterable[Append]) -> AsyncIterator[histories_pb2.AppendRequest]:
+    if isinstance(appends, AsyncIterable):
+        async for append in appends:
+            yield wire.one_append(append)
+    else:
+        for append in appends:
+            yield wire.one_append(append)

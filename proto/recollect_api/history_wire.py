@@ -1,0 +1,144 @@
+"""Turn the client's records of histories into protobuf messages and back."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from recollect_api.history_records import (
+    Append,
+    AppendRefusal,
+    AppendResult,
+    DeleteResult,
+    Deletion,
+    ErasureState,
+    HistoryPage,
+    HistoryStats,
+    RejectedEvent,
+    Stats,
+    StoreStats,
+)
+from recollect_api.records import Behaviour, Event, EventType
+from recollect_api.v1 import event_pb2, histories_pb2
+from recollect_api.wire import member, timestamp
+
+
+def append_request(user_id: str, events: Sequence[Event], *, request_id: str) -> histories_pb2.AppendRequest:
+    """The message of an Append call; ValueError where a value has no form on the wire."""
+    return histories_pb2.AppendRequest(
+        user_id=user_id,
+        events=[
+            histories_pb2.Event(
+                item_id=event.item_id,
+                time=timestamp(f"events[{index}].time", event.time),
+                type=event_pb2.EventType.ValueType(int(event.type)),
+                event_id=event.event_id,
+            )
+            for index, event in enumerate(events)
+        ],
+        request_id=request_id,
+    )
+
+
+def append_result(response: histories_pb2.AppendResponse) -> AppendResult:
+    """What became of the events."""
+    return AppendResult(
+        accepted=response.accepted,
+        duplicates=response.duplicates,
+        rejected=tuple(RejectedEvent(index=each.index, reason=each.reason) for each in response.rejected),
+        history_version=response.history_version,
+        history_length=response.history_length,
+        request_id=response.request_id,
+        already_applied=response.already_applied,
+    )
+
+
+def append_many_request(appends: Iterable[Append]) -> histories_pb2.AppendManyRequest:
+    """The message of an AppendMany call."""
+    return histories_pb2.AppendManyRequest(appends=map(one_append, appends))
+
+
+def one_append(append: Append) -> histories_pb2.AppendRequest:
+    """One message of an AppendStream call."""
+    return append_request(append.user_id, append.events, request_id=append.request_id)
+
+
+def outcomes(response: histories_pb2.AppendManyResponse) -> list[AppendResult | AppendRefusal]:
+    """What became of each append, in their order."""
+    return [
+        append_result(each.response) if each.HasField("response") else _refusal(each.refusal)
+        for each in response.outcomes
+    ]
+
+
+def list_request(
+    user_id: str, *, page_size: int, page_token: str, types: Sequence[EventType], as_of: datetime | None
+) -> histories_pb2.ListRequest:
+    """The message of a List call; ValueError where `as_of` has no time zone."""
+    return histories_pb2.ListRequest(
+        user_id=user_id,
+        page_size=page_size,
+        page_token=page_token,
+        types=[event_pb2.EventType.ValueType(int(kind)) for kind in types],
+        as_of=None if as_of is None else timestamp("as_of", as_of),
+    )
+
+
+def history_page(response: histories_pb2.ListResponse) -> HistoryPage:
+    """One page of a history."""
+    return HistoryPage(
+        behaviours=tuple(
+            Behaviour(item_id=each.item_id, time=each.time.ToDatetime(UTC), type=member(EventType, each.type))
+            for each in response.behaviours
+        ),
+        next_page_token=response.next_page_token,
+        history_version=response.history_version,
+        history_length=response.history_length,
+    )
+
+
+def delete_result(response: histories_pb2.DeleteResponse) -> DeleteResult:
+    """The answer to a Delete call."""
+    return DeleteResult(
+        deleted_behaviours=response.deleted_behaviours,
+        deletion=_deletion(response.deletion),
+        request_id=response.request_id,
+    )
+
+
+def stats(response: histories_pb2.StatsResponse) -> Stats:
+    """The answer to a Stats call."""
+    store = response.store
+    return Stats(
+        history=_history_stats(response.history) if response.HasField("history") else None,
+        store=StoreStats(
+            server=store.server,
+            persistence=store.persistence,
+            eviction=store.eviction,
+            memory_bytes=store.memory_bytes,
+            memory_limit_bytes=store.memory_limit_bytes,
+            warnings=tuple(store.warnings),
+        ),
+    )
+
+
+def _history_stats(told: histories_pb2.HistoryStats) -> HistoryStats:
+    return HistoryStats(
+        version=told.version,
+        length=told.length,
+        by_type={member(EventType, each.type): each.count for each in told.by_type},
+        first_time=told.first_time.ToDatetime(UTC) if told.HasField("first_time") else None,
+        last_time=told.last_time.ToDatetime(UTC) if told.HasField("last_time") else None,
+        memory_bytes=told.memory_bytes,
+        deletion=_deletion(told.deletion) if told.HasField("deletion") else None,
+    )
+
+
+def _refusal(told: histories_pb2.AppendRefusal) -> AppendRefusal:
+    return AppendRefusal(code=told.code, reason=told.reason, message=told.message, request_id=told.request_id)
+
+
+def _deletion(told: histories_pb2.Deletion) -> Deletion:
+    return Deletion(
+        until=told.until.ToDatetime(UTC),
+        redis_log=member(ErasureState, told.redis_log),
+        event_store=member(ErasureState, told.event_store),
+    )
