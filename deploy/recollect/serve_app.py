@@ -23,6 +23,7 @@ from recollect.gateway.server import GatewayConfig
 from recollect.indexes.serving import IndexSource
 from recollect.settings import Settings
 from recsys.data.event_store import EventStore
+from recsys.history.serving_log import ServingLogConfig
 from retrieval.images import ImageLimits
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def run(
                 composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
                 index=index_source(settings),
                 events=None if settings.events is None else settings.events.resolve(),
+                serving_log=_serving_log(settings),
             ),
             name=application,
             route_prefix=None,
@@ -111,8 +113,8 @@ def run(
 
 
 def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
-    """Raise what `run` would raise for a missing model, encoder or event store or a taken port, before Redis and Ray are
-    started in vain."""
+    """Raise what `run` would raise for a missing model, encoder or event store, or a taken port, before Redis and Ray
+    are started in vain."""
     if model is not None:
         try:
             (models or artifact_models(settings)).pin(model)
@@ -144,6 +146,14 @@ def index_source(settings: Settings) -> IndexSource | None:
     if settings.index is None:
         return None
     return IndexSource(root=settings.var.resolve() / "indexes", reference=settings.index)
+
+
+def _serving_log(settings: Settings) -> ServingLogConfig | None:
+    if settings.serving_log_rate == 0:
+        return None
+    return ServingLogConfig(
+        directory=settings.serving_log, rate=settings.serving_log_rate, max_bytes=settings.serving_log_bytes
+    )
 
 
 def classification_config(settings: Settings) -> ClassificationConfig:

@@ -26,6 +26,10 @@ class Settings(BaseSettings):
     """How long a request waits for Redis before it goes on without a history, seconds."""
     events: Path | None = None
     """Event store that histories which Redis does not have are completed from; None for none."""
+    serving_log_rate: float = Field(default=0.0, ge=0, le=1)
+    """Share of Score and Recommend calls that are kept, with what was retrieved, in `var`/serving-log."""
+    serving_log_bytes: int = Field(default=1 << 30, ge=1)
+    """Most that this log takes of the disk; the oldest is removed first."""
     ray_address: str | None = None
     """Address of a Ray cluster; None starts a private single-node one."""
     host: str = "127.0.0.1"
@@ -80,6 +84,11 @@ class Settings(BaseSettings):
     """Key for it; None where it asks for none."""
     llm_model: str | None = None
     """Which of its models to ask."""
+
+    @property
+    def serving_log(self) -> Path:
+        """Where the sampled serving log is; the whole path, since replicas have another working directory."""
+        return self.var.resolve() / "serving-log"
 
     @property
     def index_thresholds(self) -> "Thresholds":

@@ -5,6 +5,7 @@ from recsys.history.bulk import LoadProgress, LoadResult
 from recsys.history.codec import EventBatch, Records, decode, encode
 from recsys.history.config import HistoryConfig
 from recsys.history.deleting import Deletion, LogState
+from recsys.history.export import ExportResult
 from recsys.history.health import ServerReport
 from recsys.history.store import Clock, History, HistoryStats, HistoryStore, now_ms
 from recsys.history.stored_events import EventSource
@@ -16,6 +17,7 @@ __all__ = [
     "Deletion",
     "EventBatch",
     "EventSource",
+    "ExportResult",
     "History",
     "HistoryConfig",
     "HistoryStats",

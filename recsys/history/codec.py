@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.event_store import EventType
+from recsys.errors import HistoryError
 
 FORMAT = 2
 """First byte of a history: the layout of what follows it."""
@@ -106,13 +107,19 @@ class Header:
     """Whether what the event store has of the user is among them."""
 
     @classmethod
-    def of(cls, data: bytes) -> "Header | None":
-        """The header that `data` begins with; None where that is of no history of this release."""
-        if len(data) < HEADER_BYTES or data[0] != FORMAT:
-            return None
-        _, version, count, flags = HEADER.unpack_from(data)
-        return cls(
-            version=int.from_bytes(version, "little"), count=int.from_bytes(count, "little"), joined=bool(flags & 1)
+    def of(cls, data: bytes, *, size: int, where: str) -> "Header":
+        """The header that `data`, the beginning of `size` bytes `where`, holds; HistoryError where that is none."""
+        capacity, torn = divmod(size - HEADER_BYTES, RECORD_BYTES)
+        if len(data) >= HEADER_BYTES and data[0] == FORMAT and not torn:
+            _, version, count, flags = HEADER.unpack_from(data)
+            header = cls(
+                version=int.from_bytes(version, "little"), count=int.from_bytes(count, "little"), joined=bool(flags & 1)
+            )
+            if header.count <= capacity:
+                return header
+        raise HistoryError(
+            f"{where}: HISTORYFORMAT {size} bytes that open with {data[:1]!r}; the key holds something else than a "
+            "history of this release; delete it and load it again"
         )
 
 

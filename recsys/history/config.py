@@ -61,11 +61,13 @@ class HistoryConfig:
         """The keys of `user_id`."""
         if not user_id:
             raise ValueError("user_id must not be empty; pass the id that the user's events carry")
-        history = f"{self.prefix}{{{user_id}}}"
+        # A brace within the hash tag would end it there, or make it none.
+        tag = user_id.replace("%", "%25").replace("}", "%7D")
+        history = f"{self.prefix}{{{tag}}}"
         return Keys(history, f"{history}:requests", f"{history}:deletion", f"{history}:copy")
 
     def user_of(self, key: str) -> str | None:
         """The user whose history `key` is; None for any other key."""
         if key.startswith(f"{self.prefix}{{") and key.endswith("}"):
-            return key[len(self.prefix) + 1 : -1]
+            return key[len(self.prefix) + 1 : -1].replace("%7D", "}").replace("%25", "%")
         return None

@@ -17,13 +17,18 @@ from recsys.history.scripts import Script
 Call = tuple[Sequence[str], Sequence[Any]]
 """One script call: the keys, which are those of one user, then the arguments."""
 
+RIGHTS = (
+    "~PREFIX* -@all +@read +@write +@scripting +@connection +info +bgrewriteaof +config|get +cluster|info +acl|whoami"
+)
+"""What a Redis user of Recollect's own needs; PREFIX is that of the keys, `recollect:history:`."""
+
 _REMEDIES = {
     "WRONGTYPE": "the key holds something else than a history; choose another prefix or delete the key",
     "HISTORYFORMAT": "the key holds something else than a history of this release; delete it and load it again",
     "OOM": "Redis has reached its maxmemory; raise maxmemory or keep shorter histories",
     "READONLY": "this is a read-only replica; give the address of the primary",
     "MISCONF": "Redis cannot write to its disk; free space there or look into its log",
-    "NOPERM": "give the Redis user the permissions ~PREFIX* +@read +@write +@scripting",
+    "NOPERM": f"give the Redis user these rights: {RIGHTS}",
 }
 _PASSING = frozenset({"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
 _REFUSING = frozenset({"OOM", "READONLY", "MISCONF"})
@@ -36,6 +41,7 @@ _CODE_OF: dict[type[Exception], str] = {  # redis-py cuts the code off the text 
     redis_errors.ClusterDownError: "CLUSTERDOWN",
     redis_errors.TryAgainError: "TRYAGAIN",
 }
+_LOCAL = frozenset({None, "localhost", "127.0.0.1", "::1"})
 _CODE = re.compile(r"\b[A-Z]{3,}\b")
 
 
@@ -53,6 +59,11 @@ class Connection:
 
     def __init__(self, url: str, *, max_connections: int, timeout_s: float) -> None:
         self.address = public_address(url)
+        parts = urlsplit(url)
+        self.transport = {"unix": "unix socket", "rediss": "TLS"}.get(parts.scheme, "unencrypted")
+        """How Redis is reached."""
+        self.local = parts.scheme == "unix" or parts.hostname in _LOCAL
+        """Whether nothing leaves this machine."""
         self.timeout_s = timeout_s
         try:
             pool = BlockingConnectionPool.from_url(
@@ -79,7 +90,7 @@ class Connection:
         """Reply of one command."""
         return await self._within(lambda: self._execute(*words), timeout_s)
 
-    async def together(self, *commands: tuple[Any, ...]) -> list[Any]:
+    async def together(self, *commands: tuple[Any, ...], timeout_s: float | None = None) -> list[Any]:
         """Replies of `commands` in one round trip. No transaction: a Redis that is out of memory refuses those."""
 
         async def execute() -> list[Any]:
@@ -88,7 +99,7 @@ class Connection:
                     pipeline.execute_command(*command)
                 return list(await pipeline.execute(raise_on_error=False))
 
-        replies: list[Any] = await self._within(execute, None)
+        replies: list[Any] = await self._within(execute, timeout_s)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise self._explained(reply) from reply

@@ -14,15 +14,18 @@ Copies that Redis cannot know of, such as replicas' files, snapshots and backups
 
 import asyncio
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.history.appending import REQUEST_BYTES, append_call
+from recsys.history.codec import EventBatch, encode
 from recsys.history.config import HistoryConfig
 from recsys.history.connection import Connection
 from recsys.history.health import info_fields
-from recsys.history.scripts import DELETE
+from recsys.history.scripts import APPEND, DELETE, READ
 
 POLL_S = 0.05
 """How often a rewrite is looked after."""
@@ -52,6 +55,20 @@ async def delete_history(connection: Connection, config: HistoryConfig, user_id:
     """What `HistoryStore.delete` does in Redis."""
     behaviours, *times = await connection.run(DELETE, (config.keys_of(user_id)[:3], (now_ms,)))
     return _deletion(min(behaviours, config.cap), *times)
+
+
+async def try_out(connection: Connection, config: HistoryConfig) -> None:
+    """Append, read and delete as a user of a name that nobody has; HistoryError where Redis does not let us."""
+    nobody = f"\0doctor-{uuid.uuid4().hex}"
+    keys = config.keys_of(nobody)
+    event = encode(EventBatch.of([0], [0]))
+    try:
+        for _ in range(2):
+            await connection.run(APPEND, append_call(config, nobody, event, request=bytes(2 * REQUEST_BYTES)))
+        await connection.run(READ, (keys[:1], (1, config.cap, 1)))
+        await delete_history(connection, config, nobody, now_ms=0)
+    finally:
+        await connection.command("DEL", *keys)
 
 
 async def deletion_of(connection: Connection, config: HistoryConfig, user_id: str) -> Deletion | None:

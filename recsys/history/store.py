@@ -19,12 +19,14 @@ import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
+from recsys.data.catalogue import Catalogue
 from recsys.data.event_store import EventStore, EventType
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.appending import Append, Appending, AppendResult, append_call
@@ -40,8 +42,10 @@ from recsys.history.codec import (
 )
 from recsys.history.config import HistoryConfig
 from recsys.history.connection import Connection
-from recsys.history.deleting import Deletion, delete_history, deletion_of, rewrite_log
+from recsys.history.deleting import Deletion, delete_history, deletion_of, rewrite_log, try_out
+from recsys.history.export import ExportProgress, ExportResult, export_histories
 from recsys.history.health import ServerReport, report_on
+from recsys.history.scanning import deletions_in_redis
 from recsys.history.scripts import APPEND, READ
 from recsys.history.stored_events import EventSource
 
@@ -264,6 +268,20 @@ class HistoryStore:
         """
         await rewrite_log(self._connection, self.config, user_ids, timeout_s=timeout_s)
 
+    async def deletions(self) -> dict[str, int]:
+        """Every user whose deletion has left a mark, and until when, milliseconds since the Unix epoch."""
+        return await deletions_in_redis(self._connection, self.config)
+
+    async def export(
+        self, path: Path, *, catalogue: Catalogue | None = None, progress: ExportProgress | None = None
+    ) -> ExportResult:
+        """Write all histories to the Parquet file `path`; with `catalogue`, with the category of each item.
+
+        One row an event: user_id, item_id, category_id, time, type; a user's in order, users in any. Histories that
+        change meanwhile are as they were when they were read. DataError where the file cannot be written.
+        """
+        return await export_histories(self._connection, self.config, path, catalogue=catalogue, progress=progress)
+
     async def source_holds_deleted(self, user_id: str) -> bool | None:
         """Whether the event source still has events of `user_id` up to their deletion; None without a source."""
         if self._source is None:
@@ -276,7 +294,11 @@ class HistoryStore:
 
     async def check(self) -> ServerReport:
         """What the server says of itself, with a warning for everything that breaks a promise."""
-        return await report_on(self._connection)
+        return await report_on(self._connection, prefix=self.config.prefix)
+
+    async def try_out(self) -> None:
+        """Append, read and delete as a user of a name that nobody has; HistoryError where Redis does not let us."""
+        await try_out(self._connection, self.config)
 
     def _latest_ms(self) -> int:
         return self._clock() + self.config.max_clock_skew_ms
@@ -304,13 +326,8 @@ class HistoryStore:
             return None
         if size == 0:
             return _Packed(version=0, length=0, joined=False, records=b"")
-        header = Header.of(head)
-        capacity, torn = divmod(size - HEADER_BYTES, RECORD_BYTES)
-        if header is None or torn or header.count > capacity:
-            raise HistoryError(
-                f"Redis at {self.address}, key {key}: HISTORYFORMAT {size} bytes that open with {head[:1]!r}; the "
-                "key holds something else than a history of this release; delete it and load it again"
-            )
+        header = Header.of(head, size=size, where=f"Redis at {self.address}, key {key}")
+        capacity = (size - HEADER_BYTES) // RECORD_BYTES
         end = len(data) - (capacity - header.count) * RECORD_BYTES
         length = min(header.count, self.config.cap)
         begin = end - min(length, limit) * RECORD_BYTES

@@ -8,6 +8,7 @@ from recollect.cli.composed import composed_app
 from recollect.cli.data import data_app
 from recollect.cli.demo import demo
 from recollect.cli.descriptors import descriptors_app
+from recollect.cli.doctor import doctor
 from recollect.cli.encoder import encoder_app
 from recollect.cli.evaluate import evaluate
 from recollect.cli.history import history_app
@@ -35,6 +36,7 @@ app.add_typer(history_app, name="history")
 app.add_typer(model_app, name="model")
 app.add_typer(index_app, name="index")
 app.command()(serve)
+app.command()(doctor)
 app.command()(score)
 app.command()(recommend)
 app.add_typer(classify_app, name="classify")

@@ -1,33 +1,26 @@
-"""`recollect history`: fill, read, extend and examine the user histories in Redis."""
+"""`recollect history`: fill, read and extend the user histories in Redis."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from recollect.cli.console import err, explains_errors, out, progress, show_json, show_table
-
-if TYPE_CHECKING:
-    from recsys.history import HistoryStore
-
-PATIENCE_S = 5.0
-"""How long a person waits for Redis, where a request waits for `redis_timeout_s`, in seconds."""
+from recollect.cli.history_deletion import delete, erase
+from recollect.cli.history_export import export
+from recollect.cli.history_store import JsonOption, RedisOption, history_url, open_histories
 
 history_app = typer.Typer(
     name="history",
-    help="Fill, read, extend and examine the user histories in Redis. Without --redis or RECOLLECT_REDIS_URL, they are "
-    "kept in a private server in var/redis, which is started for the time of the command.",
+    help="Fill, read, extend, delete and export the user histories in Redis. Without --redis or RECOLLECT_REDIS_URL, "
+    "they are kept in a private server in var/redis, which is started for the time of the command.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-
-RedisOption = Annotated[
-    str | None, typer.Option("--redis", metavar="URL", help="Redis to use, as redis://HOST:6379/0 or unix://PATH.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+history_app.command()(delete)
+history_app.command()(erase)
+history_app.command()(export)
 
 
 @history_app.command()
@@ -56,7 +49,7 @@ def load(
     async def run(url: str) -> LoadResult:
         with progress() as bar:
             task = bar.add_task("users", total=None)
-            async with _store(url) as store:
+            async with open_histories(url) as store:
                 return await store.load(
                     events,
                     users=user or None,
@@ -64,7 +57,7 @@ def load(
                     resume=not restart,
                 )
 
-    with _redis(redis) as url:
+    with history_url(redis) as url:
         result = asyncio.run(run(url))
     if as_json:
         show_json([asdict(result)])
@@ -75,6 +68,7 @@ def load(
         ("events new", result.accepted),
         ("events there already", result.duplicates),
         ("older than a full history", result.expired),
+        ("of deleted users", result.deleted),
         ("of unknown items", result.unknown),
         ("rejected", result.rejected),
     ]
@@ -107,10 +101,10 @@ def show(
     catalogue = Catalogue.load(store) if store is not None else None
 
     async def run(url: str) -> History:
-        async with _store(url) as histories:
+        async with open_histories(url) as histories:
             return await histories.read(user, limit=limit)
 
-    with _redis(redis) as url:
+    with history_url(redis) as url:
         history = asyncio.run(run(url))
     rows: list[dict[str, Any]] = []
     for item_id, time_ms, kind in zip(
@@ -166,10 +160,10 @@ def append(
     batch = EventBatch.of([item], [time_ms], [EventType[kind.upper()]], [event_id])
 
     async def run(url: str) -> AppendResult:
-        async with _store(url) as store:
+        async with open_histories(url) as store:
             return await store.append(user, batch)
 
-    with _redis(redis) as url:
+    with history_url(redis) as url:
         result = asyncio.run(run(url))
     if as_json:
         show_json([{"user_id": user, "time_ms": time_ms, **asdict(result)}])
@@ -181,60 +175,6 @@ def append(
         out.print(message, highlight=False, markup=False)
     if result.rejected:
         raise typer.Exit(1)
-
-
-@history_app.command()
-@explains_errors
-def check(redis: RedisOption = None, as_json: JsonOption = False) -> None:
-    """Say whether Redis answers, and whether it would keep an acknowledged append; exit status 2 if not.
-
-    Example: `recollect history check --redis redis://cache.internal:6379/0`
-    """
-    import asyncio
-
-    from recsys.history import ServerReport
-
-    async def run(url: str) -> ServerReport:
-        async with _store(url) as store:
-            await store.ping()
-            return await store.check()
-
-    with _redis(redis) as url:
-        report = asyncio.run(run(url))
-    if as_json:
-        show_json([asdict(report)])
-    else:
-        limit = f" of {report.memory_limit_bytes / 1e6:.1f} MB" if report.memory_limit_bytes else ", no limit"
-        rows = [
-            ("address", report.address),
-            ("server", report.server),
-            ("persistence", report.persistence),
-            ("when full", report.eviction),
-            ("memory", f"{report.memory_bytes / 1e6:.1f} MB{limit}"),
-        ]
-        show_table("History store", ("what", "is"), rows)
-        for warning in report.warnings:
-            err.print(f"warning: {warning}", highlight=False, markup=False)
-    if report.warnings:
-        raise typer.Exit(2)
-
-
-@contextmanager
-def _redis(url: str | None) -> Iterator[str]:
-    from recollect.embedded.redis import history_redis
-    from recollect.settings import Settings
-
-    with history_redis(Settings.load(redis_url=url)) as address:
-        yield address
-
-
-def _store(url: str) -> "HistoryStore":
-    from recollect.settings import Settings
-    from recsys.history import HistoryConfig, HistoryStore
-
-    settings = Settings()
-    config = HistoryConfig(cap=settings.history_limit, timeout_s=max(settings.redis_timeout_s, PATIENCE_S))
-    return HistoryStore(url, config=config)
 
 
 def _moment(time_ms: int) -> str:

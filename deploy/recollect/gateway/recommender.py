@@ -12,11 +12,13 @@ from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
 from recollect.gateway.explanations import explanations
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
+from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import Workers, require_time
 from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.history.serving_log import ServingLog
 from recsys.history.store import History, HistoryStore
 from recsys.recommending.candidates import CandidateConfig
 
@@ -42,7 +44,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         max_candidates: int,
         index: IndexSlot | None = None,
         candidates: CandidateConfig | None = None,
+        serving_log: ServingLog | None = None,
     ) -> None:
+        self._log = serving_log
         self._slot = slot
         self._index = index
         self._candidates = candidates or CandidateConfig()
@@ -62,7 +66,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         require_time(context)
         # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
         model = slot.current
-        return await self._workers.run(partial(_answer, request, call, model, history))
+        return await self._workers.run(partial(_answer, request, call, model, history, self._log))
 
     async def Recommend(  # noqa: N802 - gRPC's name
         self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
@@ -78,7 +82,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         # Each taken once, as above.
         model, index = slot.current, self._index.current
         return await self._workers.run(
-            partial(answer_recommend, request, call, model, index, history, self._candidates)
+            partial(answer_recommend, request, call, model, index, history, self._candidates, self._log)
         )
 
     def _served(self) -> ModelSlot:
@@ -101,11 +105,29 @@ _NO_ITEMS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 def _answer(
-    request: recommender_pb2.ScoreRequest, call: ScoreCall, model: ServedModel, history: History | None
+    request: recommender_pb2.ScoreRequest,
+    call: ScoreCall,
+    model: ServedModel,
+    history: History | None,
+    serving_log: ServingLog | None,
 ) -> recommender_pb2.ScoreResponse:
     """Rank and put the answer together; blocking, a thousand explanations alone take tens of milliseconds."""
     behaviours = _NO_ITEMS if history is None else history.item_ids
-    ranking = model.ranker.rank(behaviours, call.item_ids, explain=request.explain)
+    sampled = serving_log is not None and history is not None and serving_log.samples()
+    ranking = model.ranker.rank(behaviours, call.item_ids, explain=request.explain or sampled)
+    if sampled and serving_log is not None and history is not None:
+        keep(
+            serving_log,
+            call="score",
+            user_id=call.user_id,
+            request_id=request.request_id,
+            before_ms=call.before_ms,
+            model=model,
+            index=None,
+            history=history,
+            item_ids=call.item_ids,
+            ranking=ranking,
+        )
     return _response(request, model, history, ranking)
 
 

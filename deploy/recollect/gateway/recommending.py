@@ -8,9 +8,11 @@ import numpy.typing as npt
 
 from recollect.gateway.explanations import explanations
 from recollect.gateway.models import ServedModel
+from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import Violations, check_as_of
 from recollect.indexes.serving import ServedIndex
 from recollect_api.v1 import recommender_pb2
+from recsys.history.serving_log import ServingLog
 from recsys.history.store import History
 from recsys.recommending.candidates import CandidateConfig
 from recsys.recommending.recommender import Allowed, Recommender
@@ -68,6 +70,7 @@ def answer_recommend(
     index: ServedIndex,
     history: History | None,
     config: CandidateConfig,
+    serving_log: ServingLog | None = None,
 ) -> recommender_pb2.RecommendResponse:
     """Find, rank and put the answer together; blocking."""
     behaviours = np.empty(0, dtype=np.int64) if history is None else history.item_ids
@@ -87,8 +90,24 @@ def answer_recommend(
         most_of_a_category=call.most_of_a_category,
     )
     told: list[recommender_pb2.Explanation | None] = [None] * len(found.item_ids)
-    if request.explain:
-        told = list(explanations(len(told), history, model.ranker.rank(behaviours, found.item_ids, explain=True)))
+    sampled = serving_log is not None and history is not None and serving_log.samples()
+    if request.explain or sampled:
+        ranking = model.ranker.rank(behaviours, found.item_ids, explain=True)
+        if request.explain:
+            told = list(explanations(len(told), history, ranking))
+        if sampled and serving_log is not None and history is not None:
+            keep(
+                serving_log,
+                call="recommend",
+                user_id=call.user_id,
+                request_id=request.request_id,
+                before_ms=call.before_ms,
+                model=model,
+                index=f"{index.name}/{index.version}",
+                history=history,
+                item_ids=found.item_ids,
+                ranking=ranking,
+            )
     rows = zip(found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, strict=True)
     degraded = []
     if history is None:

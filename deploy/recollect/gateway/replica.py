@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
@@ -14,6 +15,7 @@ from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
 from recsys.history import EventSource, HistoryConfig, HistoryStore
+from recsys.history.serving_log import ServingLog, ServingLogConfig
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -39,6 +41,7 @@ class GatewayReplica:
         composed: "DeploymentHandle[ComposedReplica] | None" = None,
         index: IndexSource | None = None,
         events: Path | None = None,
+        serving_log: ServingLogConfig | None = None,
     ) -> None:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         use_one_torch_thread()
@@ -56,6 +59,7 @@ class GatewayReplica:
             self._slot = ModelSlot(await asyncio.to_thread(models.load, self._reference))
         self._index = None if index is None else await asyncio.to_thread(index.open)
         self._looking = None if self._index is None else asyncio.create_task(self._index.follow())
+        self._log = None if serving_log is None else ServingLog(serving_log, random=Random())
         # Only now, with all that answers: a replica that listens gets its share of the connections.
         self._gateway = Gateway(
             config,
@@ -64,6 +68,7 @@ class GatewayReplica:
             classification=None if classification is None else RemoteClassification(classification),
             composed=None if composed is None else RemoteComposed(composed),
             index=self._index,
+            serving_log=self._log,
         )
         await self._gateway.start()
 
@@ -88,6 +93,8 @@ class GatewayReplica:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         await self._gateway.stop(DRAIN_S)
+        if self._log is not None:
+            await asyncio.to_thread(self._log.close)
         if self._index is not None:
             self._index.close()
         await self._histories.close()

@@ -32,6 +32,7 @@ from recollect_api.v1 import (
     recommender_pb2,
     recommender_pb2_grpc,
 )
+from recsys.history.serving_log import ServingLog
 from recsys.history.store import HistoryStore
 from recsys.recommending.candidates import CandidateConfig
 
@@ -115,6 +116,7 @@ class Gateway:
         classification: ClassificationBackend | None = None,
         composed: ComposedBackend | None = None,
         index: IndexSlot | None = None,
+        serving_log: ServingLog | None = None,
         credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
     ) -> None:
@@ -143,6 +145,7 @@ class Gateway:
             max_candidates=config.max_candidates,
             index=index,
             candidates=CandidateConfig(candidates=config.recommend_candidates),
+            serving_log=serving_log,
         )
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, self._server)
         self._histories = HistoriesServicer(histories)

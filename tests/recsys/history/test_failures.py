@@ -96,10 +96,10 @@ def test_urls_that_are_none_are_refused(url: str) -> None:
     assert "p/ss" not in str(caught.value)
 
 
-def test_a_key_of_another_type_is_named(each_redis_url: str) -> None:
+def test_a_key_of_another_type_is_named(each_redis_url: str, admin_of: Any) -> None:
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
-            with Redis.from_url(each_redis_url) as admin:
+            with admin_of(each_redis_url) as admin:
                 admin.rpush(store.key_of("listed"), "x")
                 admin.set(store.key_of("noted"), "something else")
             for user, say in (("listed", "WRONGTYPE"), ("noted", "HISTORYFORMAT")):

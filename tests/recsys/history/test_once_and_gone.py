@@ -44,14 +44,14 @@ def test_a_repeated_request_changes_nothing_and_says_so(each_redis_url: str) -> 
     run(scenario())
 
 
-def test_the_memory_of_requests_is_bounded_and_expires(each_redis_url: str) -> None:
+def test_the_memory_of_requests_is_bounded_and_expires(each_redis_url: str, admin_of: Any) -> None:
     """Three at least and five at most are remembered of a user."""
 
     async def scenario() -> None:
         async with open_store(each_redis_url, requests_kept=3) as store:
             for number in range(9):
                 await store.append("u", EventBatch.of([2], [number]), request_id=f"{number}")
-                with Redis.from_url(each_redis_url) as admin:
+                with admin_of(each_redis_url) as admin:
                     requests = store.config.keys_of("u").requests
                     assert int(admin.strlen(requests)) < 6 * 16
                     assert 0 < int(admin.ttl(requests)) <= store.config.requests_s
@@ -97,7 +97,7 @@ def test_one_request_sent_by_many_at_once_is_applied_once(each_redis_url: str) -
     run(scenario())
 
 
-def test_what_was_deleted_stays_away_and_the_version_goes_on(each_redis_url: str) -> None:
+def test_what_was_deleted_stays_away_and_the_version_goes_on(each_redis_url: str, admin_of: Any) -> None:
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
             await store.append("u", EventBatch.of([1, 2], [1, NOW + 1_000]), request_id="a")
@@ -105,7 +105,7 @@ def test_what_was_deleted_stays_away_and_the_version_goes_on(each_redis_url: str
             deletion = await store.delete("u")
             assert (deletion.behaviours, deletion.time_ms, deletion.log) == (3, NOW + 1_000, LogState.PENDING)
             assert len(await store.read("u", limit=5)) == 0
-            with Redis.from_url(each_redis_url) as admin:
+            with admin_of(each_redis_url) as admin:
                 assert admin.keys("*") == [store.config.keys_of("u").deletion.encode()]
             late = await store.append("u", EventBatch.of([2, 9, 1], [NOW + 1_000, NOW + 1_001, 1]), request_id="a")
             assert (late.accepted, late.version, late.length) == (1, 3, 1)
@@ -116,10 +116,10 @@ def test_what_was_deleted_stays_away_and_the_version_goes_on(each_redis_url: str
     run(scenario())
 
 
-def test_a_history_that_cannot_be_read_can_be_deleted(each_redis_url: str) -> None:
+def test_a_history_that_cannot_be_read_can_be_deleted(each_redis_url: str, admin_of: Any) -> None:
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
-            with Redis.from_url(each_redis_url) as admin:
+            with admin_of(each_redis_url) as admin:
                 admin.set(store.key_of("noted"), "something else, of more than twelve bytes")
                 admin.rpush(store.key_of("listed"), "x")
                 for user in ("noted", "listed"):
@@ -211,7 +211,7 @@ def test_a_miss_does_not_overwrite_what_is_appended_meanwhile(each_redis_url: st
 
 
 def test_the_deleted_come_back_neither_by_a_miss_nor_by_a_load_nor_after_a_loss(
-    each_redis_url: str, make_event_store: MakeStore
+    each_redis_url: str, admin_of: Any, make_event_store: MakeStore
 ) -> None:
     events = make_event_store({"u": [(1, 10, 1), (2, 20, 1)], "v": [(3, 5, 1)]})
 
@@ -222,7 +222,7 @@ def test_the_deleted_come_back_neither_by_a_miss_nor_by_a_load_nor_after_a_loss(
             assert (await store.delete("u")).time_ms == 20
             for lost in (False, True):
                 if lost:
-                    with Redis.from_url(each_redis_url) as admin:
+                    with admin_of(each_redis_url) as admin:
                         admin.flushall()
                 assert len(await store.read("u", limit=9)) == 0
                 assert (await store.load(events, resume=False)).deleted == 2

@@ -235,10 +235,10 @@ def test_a_retry_while_connections_are_lost_is_applied_once(redis_url: str) -> N
     run(scenario())
 
 
-def test_scripts_come_back_after_a_script_flush(each_redis_url: str) -> None:
+def test_scripts_come_back_after_a_script_flush(each_redis_url: str, admin_of: Any) -> None:
     async def scenario() -> None:
         async with open_store(each_redis_url) as store:
-            with Redis.from_url(each_redis_url) as admin:
+            with admin_of(each_redis_url) as admin:
                 await store.append("u", EventBatch.of([1], [1]))
                 admin.script_flush()
                 assert (await store.read("u", limit=5)).length == 1
@@ -251,11 +251,11 @@ def test_scripts_come_back_after_a_script_flush(each_redis_url: str) -> None:
     run(scenario())
 
 
-def test_an_operators_expiry_outlives_appends_and_trims(each_redis_url: str) -> None:
+def test_an_operators_expiry_outlives_appends_and_trims(each_redis_url: str, admin_of: Any) -> None:
     async def scenario() -> None:
         async with open_store(each_redis_url, cap=2) as store:
             await store.append("u", EventBatch.of([1], [1]))
-            with Redis.from_url(each_redis_url) as admin:
+            with admin_of(each_redis_url) as admin:
                 admin.expire(store.key_of("u"), 1_000)
                 for time in range(2, 9):
                     await store.append("u", EventBatch.of([time], [time]))
@@ -289,7 +289,7 @@ def test_arguments_that_cannot_work_are_refused(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("batch", [10_000, 20, 1], ids=["at-once", "in-parts", "one-by-one"])
-def test_ten_thousand_events_take_at_most_20_bytes_each(each_redis_url: str, batch: int) -> None:
+def test_ten_thousand_events_take_at_most_20_bytes_each(each_redis_url: str, admin_of: Any, batch: int) -> None:
     """However they came in: a string that grows would be given twice its size by Redis."""
     count = 10_000
 
@@ -301,7 +301,7 @@ def test_ten_thousand_events_take_at_most_20_bytes_each(each_redis_url: str, bat
             for request in range(200):  # what is remembered of requests is part of what a user takes
                 await store.append("u", EventBatch.of([count - 1], [count - 1]), request_id=f"r{request}")
             assert (await store.read("u", limit=count)).item_ids.tolist() == list(range(count))
-            with Redis.from_url(each_redis_url) as admin:
+            with admin_of(each_redis_url) as admin:
                 keys = store.config.keys_of("u")
                 return sum(int(admin.memory_usage(key, samples=0) or 0) for key in keys) / count
 
