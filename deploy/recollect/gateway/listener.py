@@ -1,0 +1,102 @@
+"""Listen for calls: one grpc.aio server with its limits, tokens, health and reflection, whatever its services are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
+
+from recollect.errors import SetupError
+from recollect.gateway.address import address_of
+from recollect.gateway.health import Health
+from recollect.gateway.interceptors import TokenInterceptor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListenerConfig:
+    """Where a server listens and what it takes."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+    share_port: bool = True
+    """Whether every other server of this machine that names the port shares it; otherwise it is refused to them."""
+    max_calls: int = 256
+    """Calls that are worked on or wait at one time; the next is refused with RESOURCE_EXHAUSTED."""
+    max_request_bytes: int = 16 << 20
+    """Largest request; the client sends as much."""
+    max_response_bytes: int = 16 << 20
+    """Largest response; the client accepts as much."""
+    max_connection_age_s: float | None = 30.0
+    """Replicas share a port by connections: one that lives for ever would never find a new replica. None: no limit."""
+    connection_grace_s: float = 10.0
+    """How long calls in flight on a connection that has reached its age may take."""
+
+    def __post_init__(self) -> None:
+        if self.max_calls < 1:
+            raise ValueError(f"max_calls must be at least 1, got {self.max_calls}")
+
+
+class Listener:
+    """A server: add services to `server`, then `start` it; `stop` it in the same event loop."""
+
+    def __init__(
+        self,
+        config: ListenerConfig,
+        *,
+        served: Sequence[str],
+        known: Sequence[str],
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        credentials: grpc.ServerCredentials | None = None,
+        token: str | None = None,
+    ) -> None:
+        """`served` are the services that grpc.health.v1 tells of, `known` those whose contract reflection gives."""
+        self.port = 0
+        """Where it listens, once started."""
+        self._config = config
+        self._known = known
+        self._credentials = credentials
+        self._health = Health(served)
+        # The token comes first: who has none learns nothing, not even through a crafted request.
+        first: list[grpc.aio.ServerInterceptor] = [] if token is None else [TokenInterceptor(token)]
+        self.server = grpc.aio.server(
+            interceptors=[*first, *interceptors], options=_options(config), maximum_concurrent_rpcs=config.max_calls
+        )
+
+    async def start(self) -> int:
+        """Listen; returns the port. SetupError where that address cannot be listened on."""
+        await self._health.add_to(self.server)
+        names = (*self._known, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self.server)
+        address = address_of(self._config.host, self._config.port)
+        try:
+            if self._credentials is None:
+                self.port = self.server.add_insecure_port(address)
+            else:
+                self.port = self.server.add_secure_port(address, self._credentials)
+        except RuntimeError as error:
+            raise SetupError(f"cannot listen on {address} ({error}); choose another host or port") from error
+        await self.server.start()
+        await self._health.serving()
+        return self.port
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
+        await self._health.draining()
+        await self.server.stop(grace_s)
+
+
+def _options(config: ListenerConfig) -> list[tuple[str, int]]:
+    age_s = config.max_connection_age_s
+    return [
+        ("grpc.so_reuseport", int(config.share_port)),
+        *([] if age_s is None else [("grpc.max_connection_age_ms", int(age_s * 1_000))]),
+        ("grpc.max_connection_age_grace_ms", int(config.connection_grace_s * 1_000)),
+        ("grpc.max_receive_message_length", config.max_request_bytes),
+        ("grpc.max_send_message_length", config.max_response_bytes),
+        # The smallest ping interval that is accepted, so that clients behind NAT may keep a quiet connection open.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
