@@ -150,6 +150,10 @@ class Gallery:
         """The vectors [V, d] of a picture; IndexingError where there is none of that id."""
         return self._state.vectors_of(image_id)
 
+    def vectors_at(self, rows: slice) -> Floats:
+        """The vectors [n, V, d] of some pictures, by their places among `ids`."""
+        return self._state.stored.take(self._state.slots[rows])
+
     def filtered(self, columns: Mapping[str, Collection[Any]]) -> Mask:
         """[N] which pictures have one of the values in every column; IndexingError names the columns that exist."""
         return self._state.filtered(columns)

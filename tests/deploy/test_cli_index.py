@@ -183,7 +183,7 @@ def test_the_items_of_a_model_are_indexed_by_its_version(run: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["build", "items"], "name one of --model and --vectors"),
+        (["build", "items"], "name one of --model, --vectors, --images and --gallery"),
         (["build", "items", "--vectors", "none.parquet"], "none.parquet cannot be read as Parquet"),
         (["build", "items", "--model", "dare@stable"], "no model 'dare@stable'"),
         (["build", "items", "--vectors", "x", "--kind", "tree"], "--kind must be one of flat, ivf, hnsw, got 'tree'"),

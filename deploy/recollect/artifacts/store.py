@@ -48,18 +48,13 @@ class ArtifactStore:
         The version is the time of publishing and the first digits of its content's hash. Content that is there
         already keeps its version. `move` takes the files away from `source`, which must be on the same file system.
         """
-        check_name("artifact name", name)
+        self.require_kind(name)
         paths = sorted(path for path in source.rglob("*") if path.is_file() and path != source / MANIFEST_FILE)
         files = {path.relative_to(source).as_posix(): digest(path) for path in paths}
         if not files:
             raise ArtifactError(f"{source} holds no files to publish")
         content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
         directory = self.root / name
-        marker = self.kind.marker
-        if marker and not self.versions(name) and next(directory.glob(f"*/{MANIFEST_FILE}"), None) is not None:
-            raise ArtifactError(
-                f"{name!r} in {self.root} is not {self.kind.noun} but something else; choose another name"
-            )
         for version in self.versions(name):
             if version.endswith(content[:8]) and _manifest(directory / version)["files"] == files:
                 return Artifact(name=name, version=version, directory=directory / version)
@@ -77,6 +72,15 @@ class ArtifactStore:
             partial.rename(directory / version)
             sync(directory)
         return Artifact(name=name, version=version, directory=directory / version)
+
+    def require_kind(self, name: str) -> None:
+        """ArtifactError where `name` cannot name something, or names versions of another kind."""
+        check_name("artifact name", name)
+        there = next((self.root / name).glob(f"*/{MANIFEST_FILE}"), None)
+        if self.kind.marker and not self.versions(name) and there is not None:
+            raise ArtifactError(
+                f"{name!r} in {self.root} is not {self.kind.noun} but something else; choose another name"
+            )
 
     def _fill(
         self,

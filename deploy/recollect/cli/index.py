@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import explains_errors, out, progress, show_json
-from recollect.cli.index_building import index_builder, show_verdict, shown_spec
+from recollect.cli.index_building import (
+    RayOption,
+    WorkersOption,
+    index_builder,
+    pictures_to_embed,
+    show_refused,
+    show_verdict,
+    shown_spec,
+)
 from recollect.cli.index_changes import add, delete
+from recollect.cli.index_search import search
 from recollect.cli.versions import (
     ExpectedOption,
     JsonOption,
@@ -47,6 +56,26 @@ def build(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Index Parquet files, or those of a folder, with columns id and vector."),
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR_OR_TABLE",
+            help="Embed and index pictures: a folder at any depth, a CSV of paths with a column image, or Parquet with "
+            "columns id and image (paths or bytes).",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="What embeds --images: a shipped encoder, `encoder@LABEL`, a directory, or one on the hub; setting "
+            "`encoder` unless told."
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option(metavar="GALLERY", help="Index pictures of a gallery as a whole, `shop@stable` for instance."),
+    ] = None,
     kind: Annotated[str, typer.Option(help="auto, flat, ivf or hnsw.")] = "auto",
     storage: Annotated[str, typer.Option(help="auto, fp32, fp16, sq8 or pq.")] = "auto",
     refine: Annotated[str, typer.Option(help="Compare candidates again as fp32, fp16 or sq8; none.")] = "none",
@@ -65,9 +94,7 @@ def build(
     ] = 0.97,
     label: Annotated[str, typer.Option(help="Label for the new version if it may answer; empty for none.")] = "stable",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample that is trained on.")] = 0,
-    ray_address: Annotated[
-        str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to build on; a private node.")
-    ] = None,
+    ray_address: RayOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build an index on Ray, judge it, publish it as a version, and let it answer if it may. Killed? Run it again, it
@@ -75,6 +102,9 @@ def build(
 
     A version that misses a threshold (settings `index_min_recall` and others) is kept without the label, the command
     says why and ends with 1, and what answered before does so still.
+
+    Pictures are embedded on Ray Data; those that cannot be used are named and left out. Of a gallery, each picture gets
+    the mean of its vectors, so that pictures are found that are alike as a whole.
 
     What was added and deleted since is merged: the source's vectors win; ids that were deleted stay out of this build
     and later ones until they are added again; what was added stays in where the source lacks it, if the same model
@@ -85,18 +115,34 @@ def build(
     `recollect index build items --model dare@stable`
 
     `recollect index build items --vectors var/vectors/ --kind ivf --storage pq --refine fp16`
+
+    `recollect index build photos --images photos/ --encoder openai/clip-vit-base-patch32`
+
+    `recollect index build looks --gallery shop@stable`
     """
+    from recollect.indexes.embedding import PicturesToEmbed
     from recollect.indexes.merging import MergePolicy
-    from recollect.indexes.sources import model_items, parquet_files
+    from recollect.indexes.sources import gallery_pictures, model_items, parquet_files, picture_encoder
 
     settings = Settings.load(ray_address=ray_address)
-    if (model is None) == (vectors is None):
-        raise typer.BadParameter("name one of --model and --vectors")
+    if sum(given is not None for given in (model, vectors, images, gallery)) != 1:
+        raise typer.BadParameter("name one of --model, --vectors, --images and --gallery")
+    if images is None and (encoder is not None or workers is not None):
+        raise typer.BadParameter("--encoder and --workers say how --images are embedded; name these, or leave them out")
     plan = _plan(kind, storage, refine, memory_mb, normalized=not dot, seed=seed)
-    source: VectorSource = parquet_files(vectors) if model is None else model_items(settings, model)  # type: ignore[arg-type]
     with index_builder(settings, label or None, aim, on_ray=True) as builder:
+        source: VectorSource | PicturesToEmbed
+        if images is not None:
+            source = pictures_to_embed(
+                settings, images, picture_encoder(settings, encoder or settings.encoder), workers, builder.told
+            )
+        elif gallery is not None:
+            source = gallery_pictures(settings, gallery)
+        else:
+            source = parquet_files(vectors) if vectors is not None else model_items(settings, str(model))
         merge = MergePolicy(drop_added=drop_added, restore_deleted=restore_deleted)
         built = builder.rebuild(name, source, plan, merge=merge)
+    refused = source.refused if isinstance(source, PicturesToEmbed) else ()
     facts, merged = built.index.facts, built.merging
     counts = {"kept": len(merged.changes.kept), "left_out": merged.left_out, "dropped": len(merged.dropped)}
     if as_json:
@@ -110,10 +156,12 @@ def build(
                     "dim": facts.dimension,
                     "spec": shown_spec(built.artifact),
                     "merged": counts,
+                    "refused": [{"id": each.id, "reason": each.reason} for each in refused],
                     **{check.name: check.value for check in built.verdict.checks},
                 }
             ]
         )
+        show_refused([f"{each.id}: {each.reason}" for each in refused])
         return
     named, spec = f" ({name}@{label})" if label else "", shown_spec(built.artifact)
     out.print(
@@ -129,10 +177,12 @@ def build(
             soft_wrap=True,
         )
     show_verdict(built.verdict)
+    show_refused([f"{each.id}: {each.reason}" for each in refused])
 
 
 index_app.command()(add)
 index_app.command()(delete)
+index_app.command()(search)
 
 
 @index_app.command(name="list")
@@ -276,7 +326,9 @@ def _facts(artifact: "Artifact") -> dict[str, Any]:
 def _contents(row: dict[str, Any]) -> str:
     if row["kind"] == "gallery":
         return "gallery: see `recollect composed galleries`"
-    source = row["source"].get("model") or row["source"].get("kind", "")
+    from recollect.indexes.sources import shown_source
+
+    source = shown_source(row["source"])
     refused = "" if row["may_answer"] else ", MAY NOT ANSWER"
     changed = f", changed since {row['base']['version']}" if row["base"] else ""
     contents = f"{row['vectors']:,} × {row['dim']} of {source}, {row['spec']}, recall@10 {row['recall']:.3f}"

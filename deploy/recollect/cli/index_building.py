@@ -1,17 +1,31 @@
 """What the commands of `recollect index` share: who builds, and how an index and what it is worth are shown."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from recollect.cli.console import progress, show_table
+import typer
+
+from recollect.cli.console import err, progress, show_table
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
     from recollect.artifacts import Artifact
     from recollect.indexes.building import IndexBuilder
+    from recollect.indexes.embedding import PictureEncoder, PicturesToEmbed
     from retrieval.index.quality import Verdict
+
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes that embed pictures, an encoder each; one a processor unless told.")
+]
+RayOption = Annotated[
+    str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to build on; a private node.")
+]
+_LISTED = 10
+"""What cannot be used is listed one by one up to here."""
 
 
 @contextmanager
@@ -44,6 +58,37 @@ def index_builder(settings: Settings, label: str | None, aim: float, *, on_ray: 
             threads=os.cpu_count() or 1,
             told=told,
         )
+
+
+def pictures_to_embed(
+    settings: Settings,
+    images: Path,
+    encoder: "PictureEncoder",
+    workers: int | None,
+    told: "Callable[[str, int, int], None]",
+) -> "PicturesToEmbed":
+    """The pictures of a folder or table, to be embedded on the cluster that the settings name."""
+    from recollect.embedded.ray import ray_cluster
+    from recollect.indexes.embedding import PicturesToEmbed
+    from recollect.indexes.pictures import read_pictures
+    from retrieval.images import ImageLimits
+
+    return PicturesToEmbed(
+        pictures=read_pictures(images),
+        encoder=encoder,
+        limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
+        connected=lambda: ray_cluster(settings),
+        told=partial(told, "embedding"),
+        workers=workers,
+    )
+
+
+def show_refused(reasons: Sequence[str]) -> None:
+    """Tell on stderr what could not be used, the first ones one by one."""
+    for reason in reasons[:_LISTED]:
+        err.print(reason, highlight=False, markup=False, soft_wrap=True)
+    if len(reasons) > _LISTED:
+        err.print(f"… and {len(reasons) - _LISTED:,} more that are left out", highlight=False)
 
 
 def shown_spec(artifact: "Artifact") -> str:

@@ -5,16 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect.cli.console import err, explains_errors, out, show_json
-from recollect.cli.index_building import index_builder, show_verdict
+from recollect.cli.console import explains_errors, out, show_json
+from recollect.cli.index_building import (
+    RayOption,
+    WorkersOption,
+    index_builder,
+    pictures_to_embed,
+    show_refused,
+    show_verdict,
+)
 from recollect.cli.versions import JsonOption, NameArgument
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
     from recollect.indexes.increments import Increment
 
-_LISTED = 10
-"""Refused ids that are listed one by one."""
 _Label = Annotated[str, typer.Option(help="Label that is taken and put on the new version.", metavar="LABEL")]
 
 
@@ -22,13 +27,22 @@ _Label = Annotated[str, typer.Option(help="Label that is taken and put on the ne
 def add(
     name: NameArgument,
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
-            metavar="FILE…",
+            metavar="FILE",
             help="Parquet files, or those of a folder, with columns id and vector; embedded with what the index was.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR_OR_TABLE",
+            help="Pictures instead, as `recollect index build` takes them, of an index that it made of pictures.",
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    ray_address: RayOption = None,
     label: _Label = "stable",
     as_json: JsonOption = False,
 ) -> None:
@@ -38,13 +52,30 @@ def add(
     What was added is compared exactly in every search, beside the base, and is part of the base after the next
     `recollect index build`. Vectors that do not fit are told one by one and left out; the exit status is then 1.
 
-    Example: `recollect index add items new-items.parquet`
-    """
-    from recollect.indexes.increments import add_vectors
-    from recollect.indexes.sources import files_of
+    Examples:
 
-    with index_builder(Settings.load(), label, 0, on_ray=False) as builder:
-        done = add_vectors(builder, name, files_of(files))
+    `recollect index add items new-items.parquet`
+
+    `recollect index add photos --images new-photos/`
+    """
+    from recollect.indexes.increments import add_pictures, add_vectors
+    from recollect.indexes.sources import encoder_of_index, files_of
+
+    if (images is None) == (not files):
+        raise typer.BadParameter("say what to add: Parquet files, or --images")
+    settings = Settings.load(ray_address=ray_address)
+    with index_builder(settings, label, 0, on_ray=False) as builder:
+        if images is None:
+            done = add_vectors(builder, name, files_of(files or []))
+        else:
+            folder = images
+            done = add_pictures(
+                builder,
+                name,
+                lambda source: pictures_to_embed(
+                    settings, folder, encoder_of_index(settings, source), workers, builder.told
+                ),
+            )
     _report(done, label, as_json=as_json)
 
 
@@ -109,9 +140,6 @@ def _report(done: "Increment", label: str, *, as_json: bool) -> None:
         show_verdict(done.verdict)
         if done.advice is not None:
             out.print(done.advice, style="yellow", highlight=False, markup=False, soft_wrap=True)
-    for each in done.refused[:_LISTED]:
-        err.print(each.reason, highlight=False, markup=False, soft_wrap=True)
-    if len(done.refused) > _LISTED:
-        err.print(f"… and {len(done.refused) - _LISTED:,} more that are left out", highlight=False)
+    show_refused([each.reason for each in done.refused])
     if done.refused:
         raise typer.Exit(1)

@@ -64,22 +64,24 @@ class IndexBuilder:
     def rebuild(
         self,
         name: str,
-        source: VectorSource,
+        source: VectorSource | Callable[[Path], VectorSource],
         plan: BuildPlan,
         *,
         expected_ids: Iterable[Any] | None = None,
         merge: MergePolicy = MERGE_ALL,
     ) -> RebuiltIndex:
         """Build, judge, publish and, where it may answer, activate; what was added to and deleted from the index that
-        answers is merged, see `recollect.indexes.merging`.
+        answers is merged, see `recollect.indexes.merging`. A source that must be made first is called with a directory
+        where what it makes is kept over a kill, until the index is published.
 
         IndexRefused says why it may not: the version is kept without a label, and what answered before does so still.
         """
         with workplace(self.root, name, INDEXES.noun) as building:
-            merge_in = merging(source, merge, self._changes(name))
-            source = merge_in.source
+            self.store.require_kind(name)
+            given = source(building) if callable(source) else source
+            merge_in = merging(given, merge, self._changes(name))
             index = build_vector_index(
-                source, plan, building / _WORK, apply=self.apply, threads=self.threads, told=self.told
+                merge_in.source, plan, building / _WORK, apply=self.apply, threads=self.threads, told=self.told
             )
             index = with_carried(index, merge_in.changes)
             self.told("judging", 0, 1)
@@ -94,7 +96,7 @@ class IndexBuilder:
             shutil.rmtree(version, ignore_errors=True)
             version.mkdir()
             index.manifest.directory.rename(version / INDEX_DIRECTORY)
-            artifact = self.publish(name, version, verdict, parents=source.facts)
+            artifact = self.publish(name, version, verdict, parents=merge_in.source.facts)
             shutil.rmtree(building)
         if not verdict.passed:
             raise IndexRefused(artifact.reference, verdict.reasons)

@@ -2,24 +2,28 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from recollect.artifacts import INDEXES, Artifact
 from recollect.artifacts.workplace import workplace
 from recollect.errors import ArtifactError, IndexRefused
 from recollect.indexes.building import INDEX_DIRECTORY, IndexBuilder, open_version
+from recollect.indexes.embedding import PicturesToEmbed
 from retrieval.errors import IndexingError
 from retrieval.index.changes import Changes
 from retrieval.index.increment_input import Refused, usable_ids, usable_vectors
 from retrieval.index.increments import REBUILD_FROM, changed_share, write_changed
 from retrieval.index.quality import Verdict, judge
+from retrieval.index.tables import VectorTable
 from retrieval.index.vector_index import VectorIndex
 
-_STAGE = "increment"
+_STAGE, _ADDED = "increment", "added"
 _SHOWN = 3
 
 
@@ -57,12 +61,35 @@ def add_vectors(builder: IndexBuilder, name: str, files: Sequence[Path]) -> Incr
     answer, LabelMoved where the label was moved meanwhile.
     """
 
-    def change(live: VectorIndex) -> "_Change":
+    def change(live: VectorIndex, _building: Path) -> "_Change":
         given, refused = usable_vectors(files, live)
         if not len(given):
             raise IndexingError(f"none of the vectors can be added: {_listed(refused)}")
-        replaced = int((live.rows_of(given.ids.to_list()) >= 0).sum())
-        return _Change(live.changes.with_added(given), refused, added=len(given), replaced=replaced)
+        return _adding(live, given, refused)
+
+    return _increment(builder, name, change)
+
+
+def add_pictures(
+    builder: IndexBuilder, name: str, to_embed: Callable[[Mapping[str, Any]], PicturesToEmbed]
+) -> Increment:
+    """Embed pictures and add them to what `builder.label` points at, instead of those that it has of the same ids.
+
+    `to_embed` is told what the index was made of and gives the pictures with the encoder of that. Killed and called
+    again, it goes on. Pictures that cannot be used are refused by themselves; raises as `add_vectors`, and DatasetError
+    where none can be used.
+    """
+
+    def change(live: VectorIndex, building: Path) -> "_Change":
+        embedded = to_embed(live.facts.source)(building / _ADDED)
+        if embedded.ids.dtype != live.ids.dtype:
+            raise IndexingError(
+                f"ids must be {live.ids.dtype}, as those of the index, got {embedded.ids.dtype}; give the pictures ids "
+                "of that type in a table"
+            )
+        given = VectorTable(embedded.ids, np.concatenate(list(embedded.batches())))
+        refused = [Refused(each.id, f"{each.id}: {each.reason}") for each in embedded.refused]
+        return replace(_adding(live, given, refused), made_in=building / _ADDED)
 
     return _increment(builder, name, change)
 
@@ -73,7 +100,7 @@ def delete_ids(builder: IndexBuilder, name: str, ids: Sequence[Any]) -> Incremen
     Raises as `add_vectors`.
     """
 
-    def change(live: VectorIndex) -> "_Change":
+    def change(live: VectorIndex, _building: Path) -> "_Change":
         given, refused = usable_ids(ids, live)
         if not len(given):
             raise IndexingError(f"none of the ids can be deleted: {_listed(refused)}")
@@ -89,9 +116,16 @@ class _Change:
     added: int = 0
     replaced: int = 0
     deleted: int = 0
+    made_in: Path | None = None
+    """What is not needed any more when it is published."""
 
 
-def _increment(builder: IndexBuilder, name: str, change: Callable[[VectorIndex], _Change]) -> Increment:
+def _adding(live: VectorIndex, given: VectorTable, refused: list[Refused]) -> _Change:
+    replaced = int((live.rows_of(given.ids.to_list()) >= 0).sum())
+    return _Change(live.changes.with_added(given), refused, added=len(given), replaced=replaced)
+
+
+def _increment(builder: IndexBuilder, name: str, change: Callable[[VectorIndex, Path], _Change]) -> Increment:
     """Publish what answers with what `change` makes of its changes, and let it answer if it may."""
     if builder.label is None:
         raise ArtifactError("increments go on top of the version that answers; name a label")
@@ -100,7 +134,7 @@ def _increment(builder: IndexBuilder, name: str, change: Callable[[VectorIndex],
         with builder.store.hold(artifact):
             builder.told("reading", 0, 1)
             live = open_version(artifact)
-            made = change(live)
+            made = change(live, stage.parent)
             index = write_changed(live, made.changes, stage / INDEX_DIRECTORY, version=artifact.version)
             builder.told("reading", 1, 1)
             builder.told("judging", 0, 1)
@@ -109,6 +143,8 @@ def _increment(builder: IndexBuilder, name: str, change: Callable[[VectorIndex],
             base = index.facts.base
             parents = {"index": artifact.reference, "base": None if base is None else f"{name}/{base.version}"}
             published = builder.publish(name, stage, verdict, parents=parents)
+            if made.made_in is not None:
+                shutil.rmtree(made.made_in)
         if not verdict.passed:
             raise IndexRefused(published.reference, verdict.reasons)
         builder.store.set_label(name, builder.label, published.version, expected=artifact.version)

@@ -77,7 +77,7 @@ def merging(source: VectorSource, policy: MergePolicy, live: tuple[IndexFacts, C
 
 def maker_of(facts: Mapping[str, Any]) -> str | None:
     """What embedded a source, by its facts; None where nobody told."""
-    maker = facts.get("model") or facts.get(MAKER)
+    maker = facts.get(MAKER) or facts.get("model")
     return None if maker is None else str(maker)
 
 

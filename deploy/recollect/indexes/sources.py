@@ -1,15 +1,25 @@
-"""Open what an index is built of: the items of a model, or Parquet files of id and vector."""
+"""Open what an index is built of: items of a model, Parquet files of id and vector, pictures, those of a gallery."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 
-from recollect.artifacts import MODELS, ArtifactStore
+from recollect.artifacts import GALLERIES, MODELS, ArtifactStore
+from recollect.composed.galleries import GALLERY_DIRECTORY, MadeWith
+from recollect.encoders import encoder_path
+from recollect.errors import RecollectError
+from recollect.indexes.embedding import IMAGES, PictureEncoder
+from recollect.indexes.merging import MAKER, maker_of
 from recollect.settings import Settings
+from retrieval.index.search import Floats
 from retrieval.index.sources import ArrayVectors, ParquetVectors, VectorSource
 
-MODEL, PARQUET = "model", "parquet"
+MODEL, GALLERY = "model", "gallery"
+_PICTURES = 4_096
+"""Pictures that are read at once."""
 
 
 def model_items(settings: Settings, reference: str) -> ArrayVectors:
@@ -31,3 +41,72 @@ def parquet_files(paths: Sequence[Path]) -> VectorSource:
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Files, and instead of a folder its `*.parquet`."""
     return [file for path in paths for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])]
+
+
+def picture_encoder(settings: Settings, reference: str) -> PictureEncoder:
+    """What embeds pictures for an index: a shipped encoder, `encoder@LABEL`, a directory, or a name on the hub.
+
+    EncoderError or ArtifactError where there is none.
+    """
+    from retrieval.encoders.load import load_encoder
+
+    path = encoder_path(settings, reference)
+    encoder = load_encoder(path)
+    models = settings.var.resolve() / "models"
+    # A label may come to mean another encoder; what it means now does not.
+    told = Path(path).relative_to(models).as_posix() if Path(path).is_relative_to(models) else path
+    return PictureEncoder(path=path, reference=told, fingerprint=encoder.fingerprint, dimension=encoder.dimension)
+
+
+def encoder_of_index(settings: Settings, source: Mapping[str, Any]) -> PictureEncoder:
+    """What embedded the pictures of an index, by its source; RecollectError where nothing did, or it is another now."""
+    if source.get("kind") != IMAGES:
+        raise RecollectError(
+            f"the index was made of {shown_source(source)}, not of pictures by an encoder; add Parquet files with "
+            "columns id and vector"
+        )
+    encoder = picture_encoder(settings, str(source["encoder"]))
+    require_maker(source, encoder.fingerprint)
+    return encoder
+
+
+def require_maker(source: Mapping[str, Any], fingerprint: str) -> None:
+    """RecollectError where what embedded a source is not what its name means now."""
+    if maker_of(source) != fingerprint:
+        raise RecollectError(
+            f"the index was made with {source.get('encoder')} as it was then, and that is another one now; restore it, "
+            "or build the index anew"
+        )
+
+
+def shown_source(source: Mapping[str, Any]) -> str:
+    """What an index was made of, in a word."""
+    known = (source.get(key) for key in ("model", "gallery", "images", "kind"))
+    return str(next(filter(None, known), "vectors"))
+
+
+def gallery_pictures(settings: Settings, reference: str) -> ArrayVectors:
+    """The pictures of a gallery's version, `shop@stable` for instance, by one vector each: see `one_vector`.
+
+    Ids are those of the gallery. ArtifactError where there is no such gallery.
+    """
+    from retrieval.index.gallery import Gallery
+
+    artifact = ArtifactStore(settings.var.resolve() / "indexes", kind=GALLERIES).resolve(reference)
+    gallery, made = Gallery.open(artifact.directory / GALLERY_DIRECTORY), MadeWith.read(artifact.directory)
+    vectors = np.empty((len(gallery), gallery.dimension), dtype=np.float32)
+    for begin in range(0, len(gallery), _PICTURES):
+        vectors[begin : begin + _PICTURES] = one_vector(gallery.vectors_at(slice(begin, begin + _PICTURES)))
+    facts = {"kind": GALLERY, "gallery": artifact.reference, "encoder": made.model, MAKER: made.fingerprint}
+    return ArrayVectors(pl.Series("id", gallery.ids, pl.String), vectors, facts)
+
+
+def one_vector(vectors: Floats) -> Floats:
+    """One vector [n, d] for the V of each picture [n, V, d]: their mean.
+
+    The inner product of two of them is the mean similarity of all pairs of the two pictures' vectors: how much alike
+    two pictures are as a whole. What shows one and the same object is for the gallery's own search, which compares a
+    query with each of the V.
+    """
+    mean: Floats = vectors.mean(axis=1)
+    return mean

@@ -43,6 +43,7 @@ def _agrees(gallery: Gallery, vectors: dict[str, Floats], reference: Reference) 
             hits = gallery.search(asked, 7, exact=exact)
             np.testing.assert_allclose([hit.score for hit in hits], np.sort(best)[::-1][:7], atol=1e-5)
             assert [hit.image_id for hit in hits] == [gallery.ids[row] for row in np.argsort(-best)[:7]]
+    np.testing.assert_array_equal(gallery.vectors_at(slice(0, None)), kept)
     for image_id in (gallery.ids[0], gallery.ids[-1]):
         np.testing.assert_array_equal(gallery.vectors_of(image_id), vectors[image_id])
 
