@@ -7,13 +7,17 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
+
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
 from recollect.composed.deployment import ComposedReplica, RemoteComposed
 from recollect.gateway.desired import DesiredModel
-from recollect.gateway.models import ModelSlot, ModelSource
+from recollect.gateway.models import NO_ITEMS, ModelSlot, ModelSource
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
+from recsys.data.catalogue import UNKNOWN_ROW
 from recsys.history import EventSource, HistoryConfig, HistoryStore
 from recsys.history.serving_log import ServingLog, ServingLogConfig
 
@@ -57,7 +61,7 @@ class GatewayReplica:
         if models is not None:
             self._reference = await asyncio.to_thread(self._wanted)
             self._slot = ModelSlot(await asyncio.to_thread(models.load, self._reference))
-        self._index = None if index is None else await asyncio.to_thread(index.open)
+        self._index = None if index is None else await asyncio.to_thread(index.open, self._are_items)
         self._looking = None if self._index is None else asyncio.create_task(self._index.follow())
         self._log = None if serving_log is None else ServingLog(serving_log, random=Random())
         # Only now, with all that answers: a replica that listens gets its share of the connections.
@@ -98,6 +102,11 @@ class GatewayReplica:
         if self._index is not None:
             self._index.close()
         await self._histories.close()
+
+    def _are_items(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of `ids` are items of the model that answers now; all of them where it tells none."""
+        catalogue = NO_ITEMS if self._slot is None else self._slot.current.catalogue
+        return catalogue.rows_of(ids) != UNKNOWN_ROW if catalogue.n_items else np.ones(len(ids), dtype=np.bool_)
 
     async def _follow(self, reference: str) -> None:
         try:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from recollect.artifacts import INDEXES, ArtifactStore, Hold
@@ -22,6 +24,10 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """How often the label is looked at."""
+LEAST_KNOWN = 0.5
+"""Share of an index's ids that must be items of the model: new items are few, and another table's ids are none."""
+_ASKED = 4096
+"""Ids of an index that the model is asked for, at least."""
 _WARMING = 16
 """Searches that a new index answers before it answers for others."""
 
@@ -88,19 +94,25 @@ class IndexSource:
         split_reference(self.reference)
         ArtifactStore(self.root, kind=INDEXES).resolve(self.reference)
 
-    def open(self) -> "FollowedIndex":
-        """The version that the label points at now, opened."""
-        return FollowedIndex(self.root, self.reference)
+    def open(self, known: "Known | None" = None) -> "FollowedIndex":
+        """The version that the label points at now, opened; see `FollowedIndex`."""
+        return FollowedIndex(self.root, self.reference, known=known)
+
+
+Known = Callable[[Ids], npt.NDArray[np.bool_]]
+"""Tells which ids [N] are items of the model that ranks."""
 
 
 class FollowedIndex:
     """Follows a label: whatever version it points at is opened beside the present one, then takes its place.
 
-    A version that cannot be opened leaves the present one answering, and is tried again when the label moves.
+    A version that cannot be opened, or of which `known` knows less than half, leaves the present one answering, and is
+    tried again when the label moves.
     """
 
-    def __init__(self, root: Path, reference: str, *, look_s: float = LOOK_S) -> None:
+    def __init__(self, root: Path, reference: str, *, known: Known | None = None, look_s: float = LOOK_S) -> None:
         """Opens the version now; ArtifactError or IndexingError where there is none that can be."""
+        self._known = known
         self._store = ArtifactStore(root, kind=INDEXES)
         self._name, self._label = split_reference(reference)
         self._look_s = look_s
@@ -141,17 +153,25 @@ class FollowedIndex:
         hold = self._store.hold(artifact)
         try:
             index = open_version(artifact)
-            if index.ids.dtype != pl.Int64:
-                raise ArtifactError(
-                    f"ids of {artifact.reference} must be numbers of items, got names such as {index.ids[0]!r}; "
-                    "recommend from an index of items, and search this one with `recollect index search`"
-                )
+            self._require_items(artifact.reference, index)
             neighbours = IndexNeighbours(index)
             neighbours.nearest(index.ids.head(_WARMING).to_numpy(), 10)
         except BaseException:
             hold.release()
             raise
         return ServedIndex(name=self._name, version=version, neighbours=neighbours, hold=hold)
+
+    def _require_items(self, reference: str, index: VectorIndex) -> None:
+        remedy = "recommend from an index of its items, and search this one with `recollect index search`"
+        if index.ids.dtype != pl.Int64:
+            raise ArtifactError(
+                f"ids of {reference} must be numbers of items, got names such as {index.ids[0]!r}; {remedy}"
+            )
+        if self._known is not None:
+            asked = index.ids.gather_every(max(1, len(index.ids) // _ASKED)).to_numpy()
+            share = float(self._known(asked).mean())
+            if share < LEAST_KNOWN:
+                raise ArtifactError(f"the model knows only {share:.0%} of the ids of {reference} as items; {remedy}")
 
 
 def split_reference(reference: str) -> tuple[str, str]:

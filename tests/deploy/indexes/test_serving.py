@@ -107,3 +107,15 @@ def test_what_is_missing_is_told(build: Build, tmp_path: Path) -> None:
         IndexSource(root=tmp_path, reference="items@canary").check()
     with pytest.raises(ArtifactError, match=r"index must be NAME@LABEL such as items@stable, got 'items/3'"):
         IndexSource(root=tmp_path, reference="items/3").check()
+
+
+def test_an_index_of_other_things_is_refused_and_the_one_before_answers_on(build: Build, tmp_path: Path) -> None:
+    first = build(12)
+    items = np.arange(7) * 10
+    followed = IndexSource(root=tmp_path, reference="items@stable").open(lambda ids: np.isin(ids, items))
+    build(20)  # 7 of 20 are known
+    asyncio.run(followed.look())
+    assert followed.current.version == first
+    followed.close()
+    with pytest.raises(ArtifactError, match=r"knows only 35% of the ids of items/\S+ as items; recommend from"):
+        IndexSource(root=tmp_path, reference="items@stable").open(lambda ids: np.isin(ids, items))
