@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,38 +67,59 @@ async def load_histories(
     indexes = _indexes_of(store, users)
     cursor = f"{config.prefix}load:{_fingerprint(store, indexes, config.cap)}"
     start = int(await connection.command("GET", cursor) or 0) if resume else 0
-    tally, deletions = Tally(), Deletions(store.directory)
-    done, accepted, duplicates, expired = start, 0, 0, 0
+    loading = _Loading(connection, store, config=config, latest_ms=latest_ms)
+    done = start
     if progress:
         progress(done, len(indexes))
-    for chunk in _trips(store, indexes[start:], cap=config.cap):
-        histories = records_of_users(
-            store, chunk, cap=config.cap, latest_ms=latest_ms, tally=tally, deletions=deletions
-        )
-        calls = [
-            append_call(config, store.user_ids[user], records, joined=True) for user, records in histories if records
-        ]
-        for reply in await connection.run_many(APPEND, calls, timeout_s=config.bulk_timeout_s):
-            if isinstance(reply, HistoryError):
-                raise reply
-            _, _, _, new, there, gone, older, *ties = reply
-            accepted += new
-            duplicates += there
-            tally.deleted += gone
-            expired += older + len(ties)
+    for chunk in trips(store, indexes[start:], cap=config.cap):
+        await loading.store_users(chunk)
         done += len(chunk)
         await connection.command("SET", cursor, done, "EX", CURSOR_SECONDS, timeout_s=config.bulk_timeout_s)
         if progress:
             progress(done, len(indexes))
     await connection.command("DEL", cursor)
-    return LoadResult(
-        users=done - start,
-        resumed_at=start,
-        accepted=accepted,
-        duplicates=duplicates,
-        expired=expired,
-        **asdict(tally),
-    )
+    return LoadResult(users=done - start, resumed_at=start, **loading.counts)
+
+
+class _Loading:
+    """Stores users of an event store, some at a time, and counts what becomes of their events."""
+
+    def __init__(self, connection: Connection, store: EventStore, *, config: HistoryConfig, latest_ms: int) -> None:
+        self._connection, self._store = connection, store
+        self._config, self._latest_ms = config, latest_ms
+        self._deletions, self._tally = Deletions(store.directory), Tally()
+        self._accepted = self._duplicates = self._expired = 0
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The fields of a LoadResult that count events."""
+        stored = {"accepted": self._accepted, "duplicates": self._duplicates, "expired": self._expired}
+        return {**stored, **asdict(self._tally)}
+
+    async def store_users(self, users: npt.NDArray[np.int64]) -> None:
+        """Merge the events of `users` into Redis, in one round trip."""
+        config, names = self._config, self._store.user_ids.gather(users).to_list()
+        histories = records_of_users(
+            self._store,
+            users,
+            cap=config.cap,
+            latest_ms=self._latest_ms,
+            tally=self._tally,
+            deletions=self._deletions,
+        )
+        calls = [
+            append_call(config, name, records, joined=True)
+            for name, (_, records) in zip(names, histories, strict=True)
+            if records
+        ]
+        for reply in await self._connection.run_many(APPEND, calls, timeout_s=config.bulk_timeout_s):
+            if isinstance(reply, HistoryError):
+                raise reply
+            _, _, _, accepted, duplicates, gone, older, *ties = reply
+            self._accepted += accepted
+            self._duplicates += duplicates
+            self._tally.deleted += gone
+            self._expired += older + len(ties)
 
 
 def _indexes_of(store: EventStore, users: Sequence[str] | None) -> npt.NDArray[np.int64]:
@@ -122,7 +144,7 @@ def _fingerprint(store: EventStore, indexes: npt.NDArray[np.int64], cap: int) ->
     return digest.hexdigest()
 
 
-def _trips(store: EventStore, indexes: npt.NDArray[np.int64], *, cap: int) -> Iterator[npt.NDArray[np.int64]]:
+def trips(store: EventStore, indexes: npt.NDArray[np.int64], *, cap: int) -> Iterator[npt.NDArray[np.int64]]:
     """`indexes` in runs of at most USERS_A_TRIP users and, but for single users, EVENTS_A_TRIP events."""
     kept = np.minimum(store.offsets[indexes + 1] - store.offsets[indexes], cap)
     total = np.concatenate([[0], np.cumsum(kept)])

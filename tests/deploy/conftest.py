@@ -220,6 +220,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             composed=None,
             index=None,
             source=None,
+            serving_log=None,
             **config: Any,
         ) -> LocalGateway:
             started = LocalGateway(
@@ -233,6 +234,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 composed=composed,
                 index=index,
                 source=source,
+                serving_log=serving_log,
             )
             stack.callback(started.stop)
             return started

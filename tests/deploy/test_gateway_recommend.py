@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from recollect.indexes.building import IndexBuilder
 from recollect.indexes.serving import FollowedIndex
 from recollect_api import CandidateOrigin, DegradedReason, Event, InvalidRequest, RecollectClient, ServerFault
 from recsys.data.catalogue import Catalogue
+from recsys.history.serving_log import ServingLog, ServingLogConfig, export_served
 from retrieval.index.building import BuildPlan
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
@@ -53,8 +55,11 @@ def followed(build, tmp_path):
 
 @pytest.fixture
 def gateway(start_gateway, followed):
-    """Its model knows the items, in categories of four; popular are 23, 22, …"""
-    gateway = start_gateway(index=followed)
+    return knowing_the_items(start_gateway(index=followed))
+
+
+def knowing_the_items(gateway):
+    """The gateway with a model that knows the items, in categories of four; popular are 23, 22, …"""
     items = np.arange(COUNT)
     catalogue = Catalogue(
         item_ids=np.r_[-1, items],
@@ -184,3 +189,20 @@ def test_no_reply_mixes_two_indexes(client, gateway, followed, build, user):
     assert len({version for version, _ in replies}) >= 4
     for version, nearest in replies:
         assert expected[version] == nearest, version
+
+
+def test_a_recommend_call_is_kept_in_the_serving_log(start_gateway, followed, user, tmp_path):
+    log = ServingLog(ServingLogConfig(directory=tmp_path / "log", rate=1.0), random=Random(0))
+    gateway = knowing_the_items(start_gateway(index=followed, serving_log=log))
+    with RecollectClient(gateway.address, timeout_s=20) as client:
+        client.append(user, events(5))
+        found = client.recommend(user, 3, exclude_seen=False, explain=True)
+    log.close()
+    export_served(tmp_path / "log", tmp_path / "served.parquet")
+    rows = pl.read_parquet(tmp_path / "served.parquet").rows(named=True)
+    assert [row["item_id"] for row in rows] == [item.item_id for item in found.items]
+    for row, item in zip(rows, found.items, strict=True):
+        assert (row["call"], row["index"]) == ("recommend", f"{found.index_name}/{found.index_version}")
+        assert row["score"] == item.score
+        assert row["retrieved_item_ids"] == [each.item_id for each in item.found]
+    assert [row["retrieved_item_ids"] for row in rows if row["item_id"] == 5] == [[5]]

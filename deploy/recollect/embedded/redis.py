@@ -85,9 +85,10 @@ class EmbeddedRedis:
     """A Redis of one's own in `directory`, for the time of a `with` block or from `start` to `stop`.
 
     Where one runs in `directory` already, `start` joins it and `stop` leaves it alone; with `own` it waits for the
-    other to end, and raises SetupError after `deadline_s`. `fsync` is how often the append-only file reaches the disk:
-    after a crash of the machine, "everysec" loses at most the last second, "always" nothing; a crash of the server
-    alone loses nothing that was acknowledged with either.
+    other to end, and raises SetupError after `deadline_s`. `fsync` is how often the append-only file reaches the disk.
+    With "always" nothing that was acknowledged is lost, whatever crashes, and every answer waits for the disk. With
+    "everysec" a crash of the machine loses the last second, two where the disk is slow; and a crash of the server alone
+    what it held back while the disk was busy (`benchmarks/results`).
     """
 
     def __init__(

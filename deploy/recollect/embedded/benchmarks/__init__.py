@@ -1,0 +1,1 @@
+"""What a kill of the private Redis costs."""
