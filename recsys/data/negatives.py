@@ -1,4 +1,4 @@
-"""Draw negative items by popularity, never one that the user ever touched."""
+"""Draw negative items by popularity: of all, or never one that the user ever touched."""
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,14 @@ def draw_negatives(
     frequency: npt.NDArray[np.int64],
     count: int,
     generator: np.random.Generator,
+    *,
+    untouched: bool = True,
 ) -> npt.NDArray[np.int32]:
     """[G, count] item rows for the G ascending `users`, each drawn with probability proportional to `frequency` [V +
     1].
 
-    A drawn item that the user touched, at any time, is drawn again. Draws of one group may repeat an item. Raises
-    DataError for a user who touched practically everything that can be drawn.
+    With `untouched`, a drawn item that the user touched, at any time, is drawn again. Draws of one group may repeat an
+    item. Raises DataError for a user who touched practically everything that can be drawn.
     """
     weights = frequency.astype(np.float64)
     weights[0] = 0.0
@@ -30,6 +32,8 @@ def draw_negatives(
     cumulative = np.cumsum(weights)
     cumulative /= cumulative[-1]  # ends at exactly 1, so that no draw falls behind the last row
     drawn = np.searchsorted(cumulative, generator.random((len(users), count)), side="right").astype(np.int32)
+    if not untouched:
+        return drawn
     n_rows = len(frequency)
     distinct, first_group = np.unique(users, return_index=True)
     bounds = np.append(first_group, len(users))

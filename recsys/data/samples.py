@@ -26,7 +26,11 @@ class SampleConfig:
     max_history: int = 200
     """Longest history of a sample, in events; the most recent ones are kept."""
     negatives: int = 2
-    """Negative items a positive, drawn by training-period frequency among items that the user never touched."""
+    """Negative items a positive, drawn by training-period frequency."""
+    negatives_of: Literal["untouched", "all"] = "untouched"
+    """Which items negatives are drawn from. Those that the user never touched, at any time, as the published protocols
+    have it: scores then tell what a user touches from what not. `all` items: odds then tell p(item | user) / p(item),
+    which is what ranking a whole catalogue needs, and nothing says what the user will touch after the split."""
     same_time: Literal["order", "exclude"] = "exclude"
     """What of the events that carry the target's own timestamp: `exclude` them, as a service that is asked at that
     moment would; or keep those before the target in the log's `order`, as the published protocols do."""
@@ -38,6 +42,8 @@ class SampleConfig:
             raise ConfigError(f"max_history must be at least 1 event, got {self.max_history}")
         if self.negatives < 1:
             raise ConfigError(f"negatives must be at least 1 an event, got {self.negatives}")
+        if self.negatives_of not in ("untouched", "all"):
+            raise ConfigError(f"negatives_of must be 'untouched' or 'all', got {self.negatives_of!r}")
         if self.same_time not in ("order", "exclude"):
             raise ConfigError(f"same_time must be 'order' or 'exclude', got {self.same_time!r}")
 
@@ -95,7 +101,8 @@ def make_samples(store: EventStore, config: SampleConfig, split: Split) -> Sampl
     begins = np.maximum(store.offsets[users], ends - config.max_history)
     frequency = np.bincount(store.items[config.protocol.training_events(store)], minlength=store.catalogue.n_items + 1)
     generator = np.random.default_rng([config.seed, SPLITS.index(split)])
-    negatives = draw_negatives(store, users, frequency, config.negatives, generator)
+    untouched = config.negatives_of == "untouched"
+    negatives = draw_negatives(store, users, frequency, config.negatives, generator, untouched=untouched)
     labels = np.zeros((len(positives), 1 + config.negatives), dtype=np.uint8)
     labels[:, 0] = 1
     return SampleSet(

@@ -80,10 +80,23 @@ def tmall_dare() -> TrainConfig:
 
 def online_retail_dare() -> TrainConfig:
     """The recipe on UCI Online Retail: train before November 2011, validate until the 15th, test on the rest."""
-    protocol = TimeSplit(
-        validation_from_ms=_utc_ms(2011, 11, 1), test_from_ms=_utc_ms(2011, 11, 16), min_events=30, min_history=20
-    )
+    protocol = _online_retail_split(min_events=30, min_history=20, train_stride=3)
     return TrainConfig(samples=SampleConfig(protocol=protocol, same_time="order"), epochs=3)
+
+
+def online_retail_recommend() -> TrainConfig:
+    """To recommend from all of UCI Online Retail: the same dates, every event of a customer a target, what came at the
+    same time unseen as when a service is asked, and negatives of all items."""
+    protocol = _online_retail_split(min_events=5, min_history=1, train_stride=1)
+    samples = SampleConfig(protocol=protocol, negatives=4, negatives_of="all")
+    return TrainConfig(samples=samples, batch_size=5_120)
+
+
+def recommend_dare() -> TrainConfig:
+    """To recommend from the whole catalogue of any shop: as `default_dare`, with every one of a user's latest events a
+    target, and negatives of all items."""
+    protocol = LeaveLastOut(min_events=30, train_first=3, train_last=29, train_stride=1)
+    return TrainConfig(samples=SampleConfig(protocol=protocol, negatives=4, negatives_of="all"), batch_size=5_120)
 
 
 def demo_dare() -> TrainConfig:
@@ -102,6 +115,8 @@ PRESETS: dict[str, Callable[[], TrainConfig]] = {
     "default": default_dare,
     "demo": demo_dare,
     "online-retail": online_retail_dare,
+    "online-retail-recommend": online_retail_recommend,
+    "recommend": recommend_dare,
     "taobao": taobao_dare,
     "tmall": tmall_dare,
 }
@@ -123,6 +138,16 @@ def with_overrides(config: TrainConfig, **overrides: object) -> TrainConfig:
     """`config` with the fields that are not None replaced."""
     given = {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)  # type: ignore[arg-type]
+
+
+def _online_retail_split(*, min_events: int, min_history: int, train_stride: int) -> TimeSplit:
+    return TimeSplit(
+        validation_from_ms=_utc_ms(2011, 11, 1),
+        test_from_ms=_utc_ms(2011, 11, 16),
+        min_events=min_events,
+        min_history=min_history,
+        train_stride=train_stride,
+    )
 
 
 def _utc_ms(year: int, month: int, day: int) -> int:

@@ -21,7 +21,11 @@ def train(
         str, typer.Option(help="What SOURCE is: `store`, or a format that `recollect data sources` lists.")
     ] = STORE,
     preset: Annotated[
-        str, typer.Option(help="Recipe: `default`, `demo`, `online-retail`, `taobao` or `tmall`.")
+        str,
+        typer.Option(
+            help="Recipe: `default`, `recommend`, `demo`, `online-retail`, `online-retail-recommend`, `taobao` or "
+            "`tmall`."
+        ),
     ] = "default",
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each step.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation and sample order.")] = None,

@@ -116,6 +116,18 @@ def test_negatives_are_never_touched_and_follow_popularity(store_of: StoreOf) ->
     assert (drawn == 7).mean() == pytest.approx(0.75, abs=0.02)
 
 
+def test_negatives_of_all_items_follow_popularity_whoever_touched_them(store_of: StoreOf) -> None:
+    touched = [1] * 20 + [2] * 10 + [3] * 2
+    store = store_of({"a": line(*touched), "b": line(*([4] * 8 + [1] * 2), start=50)})
+    protocol = LeaveLastOut(min_events=10, train_first=3, train_last=9, train_stride=1)
+    samples = config(protocol=protocol, negatives=4_000, negatives_of="all")
+    for split in SPLITS:
+        drawn = make_samples(store, samples, split).targets[:, 1:]
+        # Of the 38 events of training 20 are of item 1, 10 of 2, 8 of 4; those held out are of 3 and 1.
+        shares = np.bincount(drawn.ravel(), minlength=5) / drawn.size
+        assert shares.tolist() == pytest.approx([0, 20 / 38, 10 / 38, 0, 8 / 38], abs=0.03), split
+
+
 def test_samples_follow_from_the_seed(shop_store: EventStore) -> None:
     first, again, other = (make_samples(shop_store, config(seed=seed), "train").targets for seed in (1, 1, 2))
     assert np.array_equal(first, again)
@@ -143,6 +155,7 @@ def test_a_protocol_that_matches_nothing_says_so(store_of: StoreOf) -> None:
         pytest.param(lambda: TimeSplit(validation_from_ms=5, test_from_ms=5), "must be before", id="time-split"),
         pytest.param(lambda: config(max_history=0), "max_history must be at least 1", id="history"),
         pytest.param(lambda: config(negatives=0), "negatives must be at least 1", id="negatives"),
+        pytest.param(lambda: config(negatives_of="some"), "negatives_of must be", id="negatives-of"),
         pytest.param(lambda: config(same_time="drop"), "same_time must be", id="same-time"),
     ],
 )
