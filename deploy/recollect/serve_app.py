@@ -78,6 +78,7 @@ def run(
         history_limit=settings.history_limit,
         max_candidates=settings.max_candidates,
         recommend_candidates=settings.recommend_candidates,
+        recommend_popularity=settings.recommend_popularity,
         max_images=settings.max_images,
         ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
     )

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     """Index that Recommend finds candidates in, as `items@stable`; None leaves Recommend out."""
     recommend_candidates: int = Field(default=500, ge=1)
     """Candidates that a Recommend request ranks, at most."""
+    recommend_popularity: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """How far popularity counts in the order of what Recommend shows; 0: not at all. `recollect evaluate recommend`
+    tells what suits a shop."""
     classification: bool = True
     """Whether the gateway also classifies images by description."""
     encoder: str = "demo-shop"

@@ -97,7 +97,7 @@ class CandidateOrigin(IntEnum):
 
     UNSPECIFIED = 0
     RECENT = 1
-    """It is like one of the user's latest items."""
+    """It is like one of the user's latest items, or is one that may be shown again."""
     ATTENDED = 2
     """It is like an item that the model looks at most for this user, however long ago."""
     POPULAR = 3
@@ -125,7 +125,7 @@ class Recommendations:
     """The answer to one Recommend call."""
 
     items: tuple[RecommendedItem, ...]
-    """Best first."""
+    """Best first, by their scores and by how popular they are; scores need not descend."""
     model_name: str
     model_version: str
     index_name: str

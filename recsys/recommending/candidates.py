@@ -1,4 +1,4 @@
-"""Find a few hundred items that a user may want among millions: those like what the user did, else what is popular."""
+"""Find a few hundred items that a user may want among millions: those like what the user did, and what is popular."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -14,15 +14,13 @@ Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 _NONE: Ids = np.empty(0, dtype=np.int64)
-_LAST_TURN = np.iinfo(np.int64).max
-"""Of what is popular: after all that is like something."""
 
 
 class Origin(IntEnum):
     """What brought a candidate in."""
 
     RECENT = 1
-    """It is like one of the latest behaviours."""
+    """It is like one of the latest behaviours, or is one that may be shown again."""
     ATTENDED = 2
     """It is like a behaviour that the model looked at most, however long ago."""
     POPULAR = 3
@@ -48,7 +46,7 @@ class Rank(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CandidateConfig:
-    """How many candidates there are, and from what."""
+    """How many candidates there are, from what, and how far what is popular counts when they are put in order."""
 
     candidates: int = 500
     """C, items that are ranked in the end, at most."""
@@ -60,6 +58,13 @@ class CandidateConfig:
     """Neighbours of each."""
     asked: int = 100
     """Candidates from the recent items that are ranked to learn what the model looks at."""
+    popular_share: float = 0.3
+    """Share of the candidates that are kept for what is popular; more is where the others are too few."""
+    again_share: float = 0.4
+    """Share of the candidates that items of the history take at most, the latest, where they may be shown again."""
+    popularity_weight: float = 1.0
+    """Exponent of popularity in the order of what is shown: 1 takes back that a model was trained against negatives
+    drawn by popularity; 0 leaves the order to its scores alone."""
 
     def __post_init__(self) -> None:
         for name in ("candidates", "recent", "neighbours", "asked"):
@@ -67,6 +72,11 @@ class CandidateConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.attended < 0:
             raise ConfigError(f"attended must be at least 0, got {self.attended}")
+        for name in ("popular_share", "again_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be 0 to 1, got {getattr(self, name)}")
+        if not 0 <= self.popularity_weight < float("inf"):
+            raise ConfigError(f"popularity_weight must be at least 0 and finite, got {self.popularity_weight}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,9 +88,12 @@ class Candidates:
     origins: npt.NDArray[np.int64]
     """[C] an Origin each."""
     behaviours: Ids
-    """[C] item of the behaviour that brought it in; −1 for what is popular."""
+    """[C] item of the behaviour that it is most like; −1 for what is popular."""
     similarities: Floats
     """[C] how alike it and that behaviour are; 0 for what is popular."""
+
+
+_NO_CANDIDATES = Candidates(item_ids=_NONE, origins=_NONE, behaviours=_NONE, similarities=np.empty(0, dtype=np.float32))
 
 
 def find_candidates(
@@ -91,21 +104,25 @@ def find_candidates(
     config: CandidateConfig,
     *,
     excluded: Ids | None = None,
+    again: bool = False,
 ) -> Candidates:
     """Candidates for a user with `history` [L], oldest first; `popular` is in descending order.
 
-    Neighbours of the latest items and of those with the most attention take turns by how near they are, so that no
-    single behaviour crowds the others out; what is popular fills up. Nothing of `excluded` is among them.
+    Neighbours of the latest items and of those with the most attention are ordered by the sum of how alike they are to
+    each; what is popular has the last places. With `again`, items of the history come first. Nothing of `excluded` is
+    among them.
     """
     recent = latest_distinct(history, config.recent)
     found = _Found(_NONE if excluded is None else excluded)
+    if again:
+        found.repeat(latest_distinct(history, int(config.again_share * config.candidates)))
     found.take(recent, neighbours, config.neighbours, Origin.RECENT)
-    if config.attended and len(found) and len(history) > len(recent):
-        asked = found.item_ids[: config.asked]
-        attended = most_attended(history, rank(history, asked, explain=True), config.attended, but=recent)
-        found.take(attended, neighbours, config.neighbours, Origin.ATTENDED)
-    found.fill(popular, config.candidates)
-    return found.best(config.candidates)
+    if config.attended and len(history) > len(recent):
+        asked = found.alike[: config.asked]
+        if len(asked):
+            attended = most_attended(history, rank(history, asked, explain=True), config.attended, but=recent)
+            found.take(attended, neighbours, config.neighbours, Origin.ATTENDED)
+    return found.best(config.candidates, popular, int(config.popular_share * config.candidates))
 
 
 def latest_distinct(history: Ids, count: int) -> Ids:
@@ -132,63 +149,78 @@ def most_attended(history: Ids, ranking: Ranking, count: int, *, but: Ids) -> Id
 
 
 class _Found:
-    """Collects candidates; an item keeps what brought it in first."""
+    """Collects what items are like; the more behaviours an item is like, and the more, the better a candidate."""
 
     def __init__(self, unwanted: Ids) -> None:
         self._unwanted = np.unique(unwanted)
-        self._parts = [(_NONE, _NONE, _NONE, np.empty(0, dtype=np.float32), _NONE)]
+        self._own = _NONE
+        self._parts = [_NO_CANDIDATES]
 
-    def __len__(self) -> int:
-        return sum(len(part[0]) for part in self._parts)
-
-    @property
-    def item_ids(self) -> Ids:
-        """In the order that they were found."""
-        return np.concatenate([part[0] for part in self._parts])
+    def repeat(self, items: Ids) -> None:
+        """Let items of the history be candidates themselves."""
+        self._own = items[(items >= 0) & ~np.isin(items, self._unwanted)]
 
     def take(self, behaviours: Ids, neighbours: ItemNeighbours, k: int, origin: Origin) -> None:
-        """Add the neighbours of some items: the nearest of each, then the second of each, and so on."""
+        """Add the neighbours of some items."""
         if not len(behaviours):
             return
         ids, similarities = neighbours.nearest(behaviours, k)
-        # [S, k] → [k · S], turn after turn.
-        turns = np.repeat(np.arange(ids.shape[1]), len(behaviours))
-        self._add(ids.T.ravel(), origin, np.tile(behaviours, ids.shape[1]), similarities.T.ravel(), turns)
-
-    def fill(self, popular: Ids, count: int) -> None:
-        """Add what is popular until there are `count`."""
-        missing = count - len(self)
-        if missing <= 0:
-            return
-        # Of so many, `missing` at least are neither unwanted nor found, if there are as many.
-        first = popular[: missing + len(self._unwanted) + len(self)]
-        fresh = self._fresh(first)[:missing]
-        ids = first[fresh]
-        nothing = np.zeros(len(ids), dtype=np.float32)
-        self._add(ids, Origin.POPULAR, np.full(len(ids), -1), nothing, np.full(len(ids), _LAST_TURN))
-
-    def best(self, count: int) -> Candidates:
-        """The `count` that were nearest to their behaviour, by turns."""
-        ids, origins, behaviours, similarities, turns = (
-            np.concatenate(each) for each in zip(*self._parts, strict=True)
+        # [S, k] → [k · S], the nearest of each before the second of any.
+        ids, similarities, because = ids.T.ravel(), similarities.T.ravel(), np.tile(behaviours, ids.shape[1])
+        there = (ids >= 0) & ~np.isin(ids, self._unwanted)
+        self._parts.append(
+            Candidates(
+                item_ids=ids[there],
+                origins=np.full(there.sum(), int(origin)),
+                behaviours=because[there],
+                similarities=similarities[there],
+            )
         )
-        order = np.argsort(turns, kind="stable")[:count]
+
+    @property
+    def alike(self) -> Ids:
+        """What is like the behaviours so far, best first."""
+        return self._alike().item_ids
+
+    def best(self, count: int, popular: Ids, popular_places: int) -> Candidates:
+        """`count` candidates: items of the history that may be shown again, what is most like behaviours, then what is
+        popular, which has `popular_places` of them at least, as far as there is so much."""
+        alike = self._alike()
+        nearest = np.arange(max(0, min(len(alike.item_ids), count - popular_places - len(self._own))))
+        taken = np.concatenate([self._own, alike.item_ids[nearest]])
+        # Of so many, there are enough that are neither unwanted nor taken, if there are as many.
+        first = popular[: count + len(self._unwanted)]
+        fresh = first[~np.isin(first, np.concatenate([self._unwanted, taken]))][: count - len(taken)]
+        # What is left of the others takes the places that nothing popular has taken.
+        rest = np.arange(len(nearest), len(alike.item_ids))
+        rest = rest[~np.isin(alike.item_ids[rest], fresh)][: count - len(taken) - len(fresh)]
+        chosen, ones = np.concatenate([nearest, rest]), np.ones(len(self._own))
+        own, shared = np.full(len(self._own), int(Origin.RECENT)), np.full(len(fresh), int(Origin.POPULAR))
+        similarities = [ones, alike.similarities[chosen], np.zeros(len(fresh))]
         return Candidates(
-            item_ids=ids[order],
-            origins=origins[order],
-            behaviours=behaviours[order],
-            similarities=similarities[order].astype(np.float32),
+            item_ids=np.concatenate([self._own, alike.item_ids[chosen], fresh]),
+            origins=np.concatenate([own, alike.origins[chosen], shared]),
+            behaviours=np.concatenate([self._own, alike.behaviours[chosen], np.full(len(fresh), -1)]),
+            similarities=np.concatenate(similarities).astype(np.float32),
         )
 
-    def _add(self, ids: Ids, origin: Origin, behaviours: Ids, similarities: Floats, turns: Ids) -> None:
-        rows = self._fresh(ids)
-        origins = np.full(len(rows), int(origin))
-        self._parts.append((ids[rows], origins, behaviours[rows], similarities[rows], turns[rows]))
-
-    def _fresh(self, ids: Ids) -> Ids:
-        """Places, ascending, of the first of each id that is new and wanted."""
-        there = np.flatnonzero(ids >= 0)
-        _, first = np.unique(ids[there], return_index=True)
-        places = there[np.sort(first)]
-        known = np.concatenate([self._unwanted, self.item_ids])
-        return places[~np.isin(ids[places], known)]
+    def _alike(self) -> Candidates:
+        """Each item once, by the sum of how alike it is to behaviours; with the one that it is most like."""
+        ids = np.concatenate([part.item_ids for part in self._parts])
+        origins = np.concatenate([part.origins for part in self._parts])
+        behaviours = np.concatenate([part.behaviours for part in self._parts])
+        similarities = np.concatenate([part.similarities for part in self._parts])
+        # Of each item the most alike first, of equal ones the first that was found.
+        order = np.lexsort((-similarities, ids))
+        items, first, place = np.unique(ids[order], return_index=True, return_inverse=True)
+        sums = np.bincount(place, weights=np.maximum(similarities[order], 0), minlength=len(items))
+        own = np.isin(items, self._own)
+        best = order[first]
+        ranked = np.lexsort((best, -sums))
+        ranked = best[ranked[~own[ranked]]]
+        return Candidates(
+            item_ids=ids[ranked],
+            origins=origins[ranked],
+            behaviours=behaviours[ranked],
+            similarities=similarities[ranked],
+        )

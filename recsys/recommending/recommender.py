@@ -7,7 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.catalogue import UNKNOWN_ROW, Catalogue
+from recsys.models.popularity import Popularity
 from recsys.recommending.candidates import CandidateConfig, Candidates, Ids, ItemNeighbours, Rank, find_candidates
+
+_CERTAIN = 1e-7
+"""Scores nearer to 0 or 1 than fp32 tells apart."""
 
 Allowed = Callable[[Ids], npt.NDArray[np.bool_]]
 """Which of some items [C] may be shown."""
@@ -20,11 +24,12 @@ class Recommendations:
     item_ids: Ids
     """[n]"""
     scores: npt.NDArray[np.float32]
-    """[n] probability of interest."""
+    """[n] the model's probability of interest. The items' order counts their popularity too, so that scores need not
+    descend."""
     origins: npt.NDArray[np.int64]
     """[n] an Origin each."""
     behaviours: Ids
-    """[n] item of the behaviour that brought it in; −1 for what is popular."""
+    """[n] item of the behaviour that it is most like; −1 for what is popular."""
     similarities: npt.NDArray[np.float32]
     """[n] how alike it and that behaviour are."""
     candidates: int
@@ -39,8 +44,8 @@ class Recommender:
     neighbours: ItemNeighbours
     catalogue: Catalogue
     """The model's vocabulary, which knows categories."""
-    popular: Ids
-    """Item ids in descending order of how many users wanted them."""
+    popularity: Popularity
+    """How many events each item has."""
     config: CandidateConfig
 
     def recommend(
@@ -64,16 +69,23 @@ class Recommender:
             history,
             self.neighbours,
             self.rank,
-            self.popular,
+            self.popularity.item_ids,
             self.config,
             excluded=np.concatenate(unwanted) if unwanted else None,
+            again=not exclude_seen,
         )
         if allowed is not None:
             found = _only(found, allowed(found.item_ids))
+        return self.ranked(history, found, n, most_of_a_category=most_of_a_category)
+
+    def ranked(
+        self, history: Ids, found: Candidates, n: int, *, most_of_a_category: int | None = None
+    ) -> Recommendations:
+        """The best n of some candidates for a user with `history` [L]."""
         ranking = self.rank(history, found.item_ids)
         scores = ranking.scores
+        order = np.argsort(-self._worth(found.item_ids, scores), kind="stable")
         # An item that the model has never seen has no score of its own.
-        order = np.argsort(-scores, kind="stable")
         order = order[ranking.known[order]]
         if most_of_a_category is not None:
             categories = self.catalogue.category_rows[self.catalogue.rows_of(found.item_ids)]
@@ -87,6 +99,16 @@ class Recommender:
             similarities=found.similarities[best],
             candidates=len(found.item_ids),
         )
+
+    def _worth(self, item_ids: Ids, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """[C] what candidates are ordered by: the log odds of interest, and the logarithm of their popularity.
+
+        A model learns its scores from negatives drawn by popularity, so that its odds tell p(item | user) / p(item):
+        how much more a user wants an item than users do in general. Times p(item), they tell what is wanted most.
+        """
+        probabilities = np.clip(scores.astype(np.float64), _CERTAIN, 1 - _CERTAIN)
+        odds = np.log(probabilities) - np.log1p(-probabilities)
+        return np.asarray(odds + self.config.popularity_weight * self.popularity.log_shares(item_ids))
 
 
 def capped(categories: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.int64]:

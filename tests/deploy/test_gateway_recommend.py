@@ -16,6 +16,7 @@ from recollect.indexes.serving import FollowedIndex
 from recollect_api import CandidateOrigin, DegradedReason, Event, InvalidRequest, RecollectClient, ServerFault
 from recsys.data.catalogue import Catalogue
 from recsys.history.serving_log import ServingLog, ServingLogConfig, export_served
+from recsys.models.popularity import Popularity
 from retrieval.index.building import BuildPlan
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
@@ -68,7 +69,11 @@ def knowing_the_items(gateway):
     )
     gateway.slot.swap(
         ServedModel(
-            name="counting", version="1", ranker=gateway.ranker, catalogue=catalogue, popular=items[::-1].copy()
+            name="counting",
+            version="1",
+            ranker=gateway.ranker,
+            catalogue=catalogue,
+            popularity=Popularity(items[::-1].copy(), np.ones(COUNT, dtype=np.int64)),
         )
     )
     return gateway
@@ -122,7 +127,12 @@ def test_explained_items_name_the_behaviours_that_their_score_rests_on(client, u
 def test_without_a_history_store_what_is_popular_is_shown(start_gateway, followed, tmp_path):
     gateway = start_gateway(index=followed, redis_url=f"unix://{tmp_path}/nobody.sock")
     gateway.slot.swap(
-        ServedModel(name="counting", version="1", ranker=gateway.ranker, popular=np.array([3, 2], dtype=np.int64))
+        ServedModel(
+            name="counting",
+            version="1",
+            ranker=gateway.ranker,
+            popularity=Popularity(np.array([3, 2]), np.array([1, 1])),
+        )
     )
     with RecollectClient(gateway.address, timeout_s=20) as client:
         found = client.recommend("anyone", 5)

@@ -1,6 +1,6 @@
 """Hold the model that answers: one reference, so that every reply is computed with, and labelled by, one version."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
+from recsys.models.popularity import NOTHING_POPULAR, Popularity
 
 if TYPE_CHECKING:
     from recollect.artifacts import Hold
@@ -46,8 +47,8 @@ class ServedModel:
     ranker: Ranker
     catalogue: Catalogue = NO_ITEMS
     """The model's vocabulary, which knows categories."""
-    popular: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    """Item ids, most popular first."""
+    popularity: Popularity = NOTHING_POPULAR
+    """How many events each item has."""
     hold: "Hold | None" = None
     """Keeps the version on the disk while it answers: a replica that heals loads it again."""
 
@@ -91,7 +92,7 @@ class ArtifactModels:
     def load(self, reference: str) -> ServedModel:
         """Check the hashes, then load."""
         from recollect.artifacts import ArtifactStore
-        from recsys.models.popularity import load_popular
+        from recsys.models.popularity import load_popularity
         from recsys.ranking import Ranker as TrainedRanker
 
         store = ArtifactStore(self.root)
@@ -103,7 +104,7 @@ class ArtifactModels:
             version=artifact.version,
             ranker=ranker,
             catalogue=ranker.catalogue,
-            popular=load_popular(artifact.directory),
+            popularity=load_popularity(artifact.directory),
             hold=hold,
         )
 

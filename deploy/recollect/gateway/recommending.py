@@ -78,7 +78,7 @@ def answer_recommend(
         rank=model.ranker.rank,
         neighbours=index.neighbours,
         catalogue=model.catalogue,
-        popular=model.popular,
+        popularity=model.popularity,
         config=config,
     )
     found = recommender.recommend(

@@ -65,6 +65,8 @@ class GatewayConfig(ListenerConfig):
     """Most candidates in one Score request."""
     recommend_candidates: int = 500
     """Candidates that a Recommend call ranks, at most."""
+    recommend_popularity: float = 1.0
+    """How far their popularity counts in the order of what is shown; see `CandidateConfig.popularity_weight`."""
     max_images: int = 16
     """Most images in one Classify request."""
     ranking_threads: int = 1
@@ -117,7 +119,9 @@ class Gateway:
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
             index=index,
-            candidates=CandidateConfig(candidates=config.recommend_candidates),
+            candidates=CandidateConfig(
+                candidates=config.recommend_candidates, popularity_weight=config.recommend_popularity
+            ),
             serving_log=serving_log,
         )
         recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, server)

@@ -30,7 +30,7 @@ class _CandidateOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Candi
     CANDIDATE_ORIGIN_UNSPECIFIED: _CandidateOrigin.ValueType  # 0
     """Never sent."""
     CANDIDATE_ORIGIN_RECENT: _CandidateOrigin.ValueType  # 1
-    """It is like one of the user's latest items."""
+    """It is like one of the user's latest items, or is one that may be shown again."""
     CANDIDATE_ORIGIN_ATTENDED: _CandidateOrigin.ValueType  # 2
     """It is like an item that the model looks at most for this user, however long ago."""
     CANDIDATE_ORIGIN_POPULAR: _CandidateOrigin.ValueType  # 3
@@ -42,7 +42,7 @@ class CandidateOrigin(_CandidateOrigin, metaclass=_CandidateOriginEnumTypeWrappe
 CANDIDATE_ORIGIN_UNSPECIFIED: CandidateOrigin.ValueType  # 0
 """Never sent."""
 CANDIDATE_ORIGIN_RECENT: CandidateOrigin.ValueType  # 1
-"""It is like one of the user's latest items."""
+"""It is like one of the user's latest items, or is one that may be shown again."""
 CANDIDATE_ORIGIN_ATTENDED: CandidateOrigin.ValueType  # 2
 """It is like an item that the model looks at most for this user, however long ago."""
 CANDIDATE_ORIGIN_POPULAR: CandidateOrigin.ValueType  # 3
@@ -337,7 +337,7 @@ class RecommendResponse(_message.Message):
     """`RecommendRequest.request_id`."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
-        """Best first."""
+        """Best first, by their scores and by how popular they are; scores need not descend."""
 
     @_builtins.property
     def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___DegradedReason.ValueType]:

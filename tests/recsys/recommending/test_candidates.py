@@ -45,12 +45,12 @@ class Looks:
         )
 
 
-def found(history, *, popular=(), rank=None, excluded=None, **sizes):
+def found(history, *, popular=(), rank=None, excluded=None, again=False, **sizes):
     config = CandidateConfig(**{"candidates": 100, "recent": 2, "attended": 0, "neighbours": 2} | sizes)
     history = np.array(history, dtype=np.int64)
     unwanted = None if excluded is None else np.array(excluded)
     candidates = find_candidates(
-        history, Line(), rank or Looks(0), np.array(popular, dtype=np.int64), config, excluded=unwanted
+        history, Line(), rank or Looks(0), np.array(popular, dtype=np.int64), config, excluded=unwanted, again=again
     )
     return list(
         zip(candidates.item_ids.tolist(), candidates.origins.tolist(), candidates.behaviours.tolist(), strict=True)
@@ -64,13 +64,39 @@ def test_the_latest_distinct_items_latest_first():
     assert latest_distinct(history[:0], 3).tolist() == []
 
 
-def test_neighbours_of_the_latest_take_turns():
+def test_of_neighbours_that_are_as_near_the_first_of_each_behaviour_come_first():
     assert found([5, 80, 20]) == [(19, 1, 20), (79, 1, 80), (21, 1, 20), (81, 1, 80)]
 
 
-def test_an_item_keeps_what_brought_it_in_first():
-    assert [item for item, _, _ in found([21, 20])] == [19, 20, 21, 22]
-    assert (21, Origin.RECENT, 22) in found([22, 20])  # its first, and the second of 20
+def test_what_several_behaviours_are_like_comes_first_and_names_the_nearest():
+    # Similarities are 1 / (1 + distance); 22 is like 20, 23 and 24 by 1/3 + 1/2 + 1/3, 21 and 25 by 1/2 + 1/3.
+    got = found([20, 23, 24], recent=3, neighbours=4, excluded=[20, 23, 24])
+    assert got[0] == (22, Origin.RECENT, 23)
+    assert {item for item, _, _ in got[1:3]} == {21, 25}
+    because = {item: behaviour for item, _, behaviour in got}
+    assert (because[21], because[25], because[26]) == (20, 24, 24)
+
+
+def test_of_behaviours_that_are_as_near_the_first_found_is_named():
+    assert found([22, 20])[0] == (21, Origin.RECENT, 22)  # the nearest of 22, and the second of 20
+
+
+def test_what_is_popular_has_places_of_its_own():
+    popular = [19, 3, 4, 5]
+    assert found([20], popular=popular, candidates=2, popular_share=0.5) == [(19, 1, 20), (3, 3, -1)]
+    assert found([20], popular=popular, candidates=3, popular_share=0.0) == [(19, 1, 20), (21, 1, 20), (3, 3, -1)]
+    assert found([20], popular=popular, candidates=2, popular_share=1.0) == [(19, 3, -1), (3, 3, -1)]
+    # What is left of its places goes to what is like something.
+    assert found([20], popular=[4], candidates=2, popular_share=1.0) == [(19, 1, 20), (4, 3, -1)]
+    assert found([20], popular=[4], candidates=2, popular_share=1.0, excluded=[4]) == [(19, 1, 20), (21, 1, 20)]
+
+
+def test_the_latest_of_the_history_come_first_where_they_may_be_shown_again():
+    got = found([70, 20, 21, 20], again=True, again_share=0.02)
+    assert got[:2] == [(20, Origin.RECENT, 20), (21, Origin.RECENT, 21)]
+    assert [item for item, _, _ in got[2:]] == [19, 22]
+    assert [item for item, _, _ in found([20, 21], again=True, excluded=[20])] == [21, 19, 22]
+    assert 20 not in {item for item, _, _ in found([90, 20], again=True, again_share=0.0)}
 
 
 def test_what_is_popular_fills_up_and_comes_last():
@@ -129,5 +155,18 @@ def test_attention_counts_by_score_and_over_repeats():
 def test_sizes_that_cannot_be_are_named(name):
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
         CandidateConfig(**{name: 0})
-    with pytest.raises(ConfigError, match="attended"):
-        CandidateConfig(attended=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("attended", -1, "attended must be at least 0, got -1"),
+        ("popular_share", 1.1, r"popular_share must be 0 to 1, got 1\.1"),
+        ("again_share", -0.1, r"again_share must be 0 to 1, got -0\.1"),
+        ("popularity_weight", -1.0, r"popularity_weight must be at least 0 and finite, got -1\.0"),
+        ("popularity_weight", float("nan"), "popularity_weight must be at least 0 and finite, got nan"),
+    ],
+)
+def test_values_that_cannot_be_are_told(name, value, message):
+    with pytest.raises(ConfigError, match=message):
+        CandidateConfig(**{name: value})

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recsys.data.catalogue import Catalogue
+from recsys.models.popularity import Popularity
 from recsys.ranking import Ranking
 from recsys.recommending.candidates import CandidateConfig, Origin
 from recsys.recommending.recommender import Recommender, capped
@@ -42,8 +43,8 @@ def recommender():
         rank=higher_is_better,
         neighbours=Decades(),
         catalogue=catalogue,
-        popular=items[::-1].copy(),
-        config=CandidateConfig(candidates=12, recent=5, attended=0, neighbours=9),
+        popularity=Popularity(items[::-1].copy(), np.full(99, 7)),
+        config=CandidateConfig(candidates=12, recent=5, attended=0, neighbours=9, popular_share=0.0),
     )
 
 
@@ -58,6 +59,38 @@ def test_the_best_come_first_with_what_brought_them_in(recommender):
     assert got.behaviours.tolist() == [34, 34, 34, 34]
     assert set(got.origins.tolist()) == {Origin.RECENT}
     assert got.candidates == 12
+
+
+def test_popularity_counts_in_the_order_and_not_in_the_scores(recommender):
+    # By scores 36 leads 35: odds of 0.5625 against 0.5385. 35 has twice the events, and one more counts for each.
+    popularity = Popularity(ids(35, 36), ids(199, 99))
+    config = replace(recommender.config, candidates=2, neighbours=2, recent=1)
+    small = replace(recommender, popularity=popularity, config=config)
+    history = ids(34)
+
+    class Two:
+        def nearest(self, _item_ids, _k):
+            return np.array([[35, 36]]), np.full((1, 2), 0.5, dtype=np.float32)
+
+    def best(weight):
+        weighted = replace(config, popularity_weight=weight)
+        return replace(small, neighbours=Two(), config=weighted).recommend(history, 2)
+
+    assert best(0.0).item_ids.tolist() == [36, 35]
+    assert best(1.0).item_ids.tolist() == [35, 36]
+    assert best(1.0).scores.tolist() == pytest.approx([0.35, 0.36])
+    turning = np.log(0.5625 / (0.35 / 0.65)) / np.log(2)
+    assert best(turning - 0.01).item_ids.tolist() == [36, 35]
+    assert best(turning + 0.01).item_ids.tolist() == [35, 36]
+
+
+def test_scores_of_0_and_1_are_put_in_order_too(recommender):
+    def certain(history, candidates, *, explain=False):
+        ranking = higher_is_better(history, candidates, explain=explain)
+        return replace(ranking, scores=(candidates > 33).astype(np.float32))
+
+    got = replace(recommender, rank=certain).recommend(ids(31), 9).item_ids
+    assert set(got[:6].tolist()) == set(range(34, 40))
 
 
 def test_what_was_seen_is_left_out_unless_told(recommender):

@@ -37,6 +37,7 @@ from recsys.history.codec import EventBatch
 from recsys.models.dare import Dare, DareConfig
 from recsys.models.directory import save_model
 from recsys.models.item_vectors import item_vectors
+from recsys.models.popularity import Popularity
 from recsys.ranking import Ranker
 from recsys.recommending.candidates import CandidateConfig, find_candidates, latest_distinct, most_attended
 from retrieval.index.building import BuildPlan
@@ -78,10 +79,12 @@ def measure(sizes: Sizes) -> list[Row]:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(EmbeddedRedis(place / "redis"))
-        ranker, popular = _model(place / "model", sizes)
+        ranker, popularity = _model(place / "model", sizes)
         index = _index(place, place / "model")
         stack.callback(index.close)
-        model = ServedModel(name="random", version="1", ranker=ranker, catalogue=ranker.catalogue, popular=popular)
+        model = ServedModel(
+            name="random", version="1", ranker=ranker, catalogue=ranker.catalogue, popularity=popularity
+        )
         config = CandidateConfig(candidates=sizes.candidates)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -102,7 +105,7 @@ def measure(sizes: Sizes) -> list[Row]:
             return store, gateway
 
         store, gateway = run(started())
-        run(_append(store, sizes, popular))
+        run(_append(store, sizes, popularity.item_ids))
         rows = [_called(gateway.port, sizes)]
         rows += _stages(sizes, config, model, index, store, run)
         run(gateway.stop(1.0))
@@ -161,13 +164,13 @@ def _stages(
         timed(names[3], lambda a=attended: neighbours.nearest(a, config.neighbours))  # type: ignore[misc]
         found = timed(
             names[4],
-            lambda h=history: find_candidates(h, neighbours, rank, model.popular, config, excluded=h),  # type: ignore[misc]
+            lambda h=history: find_candidates(h, neighbours, rank, model.popularity.item_ids, config, excluded=h),  # type: ignore[misc]
         )
         timed(names[5], lambda h=history, f=found: rank(h, f.item_ids))  # type: ignore[misc]
     return [_row(name, taken[name]) for name in names]
 
 
-def _model(directory: Path, sizes: Sizes) -> tuple[Ranker, np.ndarray]:
+def _model(directory: Path, sizes: Sizes) -> tuple[Ranker, Popularity]:
     random = np.random.default_rng(3)
     categories = random.integers(1, _CATEGORIES + 1, sizes.items).astype(np.int32)
     catalogue = Catalogue(
@@ -178,7 +181,8 @@ def _model(directory: Path, sizes: Sizes) -> tuple[Ranker, np.ndarray]:
     config = DareConfig(n_items=sizes.items, n_categories=_CATEGORIES)
     model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=torch.Generator().manual_seed(3))
     save_model(directory, model.eval(), catalogue, training={}, data={}, metrics={})
-    return Ranker.load(directory), random.permutation(sizes.items).astype(np.int64)
+    events = sizes.items // np.arange(1, sizes.items + 1)
+    return Ranker.load(directory), Popularity(random.permutation(sizes.items).astype(np.int64), events)
 
 
 def _index(place: Path, model: Path) -> FollowedIndex:
