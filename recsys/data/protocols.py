@@ -48,6 +48,10 @@ class LeaveLastOut:
         back = np.arange(self.train_first, self.train_last + 1, self.train_stride)[::-1]
         return (ends[:, None] - back).reshape(-1)
 
+    def asked_at(self, store: EventStore, split: Split, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:  # noqa: ARG002 - one signature for both
+        """[P] when a service would be asked for each of `targets` [P]: its own time, milliseconds since the epoch."""
+        return np.asarray(store.times[targets])
+
     def training_events(self, store: EventStore) -> npt.NDArray[np.bool_]:
         """[E] the events that training may count: all but each user's last two."""
         seen = np.ones(len(store), dtype=bool)
@@ -99,6 +103,14 @@ class TimeSplit:
         else:
             eligible &= times >= self.test_from_ms
         return np.flatnonzero(eligible)
+
+    def asked_at(self, store: EventStore, split: Split, targets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """[P] when a service would be asked for each of `targets` [P]: as the split begins, milliseconds since the
+        epoch; training's each at its own time."""
+        if split == "train":
+            return np.asarray(store.times[targets])
+        begin = self.validation_from_ms if split == "validation" else self.test_from_ms
+        return np.full(len(targets), begin, dtype=np.int64)
 
     def training_events(self, store: EventStore) -> npt.NDArray[np.bool_]:
         """[E] the events that training may count: those before the validation period."""

@@ -39,7 +39,19 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
     from recollect.cli import app
 
     words = words[words.index("recollect") + 1 :]
-    groups = ("bench", "classify", "composed", "data", "descriptors", "encoder", "history", "index", "kernels", "model")
+    groups = (
+        "bench",
+        "classify",
+        "composed",
+        "data",
+        "descriptors",
+        "encoder",
+        "evaluate",
+        "history",
+        "index",
+        "kernels",
+        "model",
+    )
     path = [words[0], *([words[1]] if words[0] in groups else [])]
     shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0, shown.output

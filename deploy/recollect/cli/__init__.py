@@ -10,7 +10,7 @@ from recollect.cli.demo import demo
 from recollect.cli.descriptors import descriptors_app
 from recollect.cli.doctor import doctor
 from recollect.cli.encoder import encoder_app
-from recollect.cli.evaluate import evaluate
+from recollect.cli.evaluate import evaluate_app
 from recollect.cli.history import history_app
 from recollect.cli.index import index_app
 from recollect.cli.kernels import kernels_app
@@ -31,7 +31,7 @@ app = typer.Typer(
 app.command()(demo)
 app.add_typer(data_app, name="data")
 app.command()(train)
-app.command()(evaluate)
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(history_app, name="history")
 app.add_typer(model_app, name="model")
 app.add_typer(index_app, name="index")

@@ -1,16 +1,39 @@
-"""`recollect evaluate`: measure a model on a split of its data and keep the result."""
+"""`recollect evaluate`: measure a model's scores on a split of its data and keep the result."""
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from recollect.cli.console import explains_errors, out, progress, show_json, show_metrics
+from recollect.cli.evaluate_recommend import recommend
+
+if TYPE_CHECKING:
+    from typer._click.core import Context  # typer has its own copy of click
 
 
+class _ScoresUnlessTold(TyperGroup):
+    """`recollect evaluate dare@stable` measures scores, as `recollect evaluate scores dare@stable` does."""
+
+    def parse_args(self, ctx: "Context", args: list[str]) -> list[str]:
+        """Put `scores` in front of arguments that name no command."""
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = ["scores", *args]
+        return super().parse_args(ctx, args)
+
+
+evaluate_app = typer.Typer(
+    cls=_ScoresUnlessTold,
+    help="Measure a model on a split of its data: `recollect evaluate dare@stable` its scores, `recollect evaluate "
+    "recommend` what it recommends.",
+    rich_markup_mode="markdown",
+)
+
+
+@evaluate_app.command()
 @explains_errors
-def evaluate(
+def scores(
     model: Annotated[str, typer.Argument(help="name@label, name/version or a model directory.")] = "dare@stable",
     split: Annotated[str, typer.Option(help="`train`, `validation` or `test`.")] = "test",
     store: Annotated[
@@ -23,42 +46,28 @@ def evaluate(
 
     Example: `recollect evaluate dare@stable --split test`
     """
-    import numpy as np
-
-    from recollect.pipeline import models
+    from recollect.evaluations import open_evaluated, save_result, split_named
     from recollect.settings import Settings
-    from recsys.data.event_store import EventStore
-    from recsys.data.protocols import SPLITS
     from recsys.data.samples import make_samples
-    from recsys.errors import ConfigError, StoreError
-    from recsys.models.directory import load_model
-    from recsys.training.config import TrainConfig
     from recsys.training.evaluation import evaluate as measure
 
-    chosen = next((known for known in SPLITS if known == split), None)
-    if chosen is None:
-        raise ConfigError(f"--split must be one of {', '.join(SPLITS)}, got {split!r}")
+    chosen = split_named(split)
     settings = Settings.load()
-    artifact = models(settings).resolve(model)
-    saved = load_model(artifact.directory)
-    events = EventStore(store or saved.data["store"])
-    if not np.array_equal(events.catalogue.item_ids, saved.catalogue.item_ids):
-        raise StoreError(
-            f"event store {events.directory} has another catalogue than {model} was trained on "
-            f"({events.catalogue.n_items} and {saved.catalogue.n_items} items); name the model's own with --store"
-        )
-    config = TrainConfig.from_json(json.dumps(saved.training))
+    opened = open_evaluated(settings, model, store)
     with progress() as bar:
         task = bar.add_task("drawing samples", total=None)
-        samples = make_samples(events, config.samples, chosen)
+        samples = make_samples(opened.events, opened.config.samples, chosen)
         bar.update(task, description="scoring", total=len(samples))
-        metrics = measure(saved.model.serving(), events, samples, progress=lambda groups: bar.advance(task, groups))
-    result = {"model": artifact.name, "version": artifact.version, "split": split, **metrics.as_dict()}
-    path = output or settings.var / "evaluations" / f"{artifact.name}-{artifact.version}-{split}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+        serving = opened.saved.model.serving()
+        metrics = measure(serving, opened.events, samples, progress=lambda groups: bar.advance(task, groups))
+    name, version = opened.artifact.name, opened.artifact.version
+    result = {"model": name, "version": version, "split": split, **metrics.as_dict()}
+    path = save_result(settings, output, f"{name}-{version}-{split}.json", result)
     if as_json:
         show_json([result])
         return
-    show_metrics(f"{artifact.name}/{artifact.version} on {events.directory}", split, metrics.as_dict())
+    show_metrics(f"{name}/{version} on {opened.events.directory}", split, metrics.as_dict())
     out.print(f"Saved to {path}.", highlight=False)
+
+
+evaluate_app.command()(recommend)
