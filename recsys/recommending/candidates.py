@@ -164,9 +164,10 @@ class _Found:
         """Add the neighbours of some items."""
         if not len(behaviours):
             return
-        ids, similarities = neighbours.nearest(behaviours, k)
+        nearest, nearness = neighbours.nearest(behaviours, k)
         # [S, k] → [k · S], the nearest of each before the second of any.
-        ids, similarities, because = ids.T.ravel(), similarities.T.ravel(), np.tile(behaviours, ids.shape[1])
+        ids, similarities = nearest.T.ravel(), nearness.T.ravel()
+        because = np.tile(behaviours, len(ids) // len(behaviours))
         there = (ids >= 0) & ~np.isin(ids, self._unwanted)
         self._parts.append(
             Candidates(
