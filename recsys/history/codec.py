@@ -48,7 +48,9 @@ RECORD = np.dtype(
 RECORD_BYTES = RECORD.itemsize
 MAX_TIME_MS = 2**48 - 1
 """Latest time that a record holds, in the year 10889."""
+MAX_ITEM_ID = 2**63 - 1
 DIGEST_BYTES = 3
+FEW = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +69,7 @@ class EventBatch:
     def __post_init__(self) -> None:
         for name in ("item_ids", "times_ms", "types"):
             array = getattr(self, name)
-            if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            if array.ndim != 1 or array.dtype.kind not in "iu":
                 raise ValueError(
                     f"{name} must be integers [L], got {array.dtype} {array.shape}; pass one number an event"
                 )
@@ -149,13 +151,18 @@ def digest_of(event_id: str) -> int:
 
 def faults(batch: EventBatch, *, latest_ms: int = MAX_TIME_MS) -> list[tuple[int, str]]:
     """Index and reason of every event that cannot be stored, ascending; `latest_ms` is the latest time believed."""
+    if (
+        _within(batch.item_ids, 0, MAX_ITEM_ID)
+        and _within(batch.times_ms, 0, min(latest_ms, MAX_TIME_MS))
+        and _within(batch.types, 0, max(EventType))
+    ):
+        return []
     negative = batch.item_ids < 0
     untimed = (batch.times_ms < 0) | (batch.times_ms > MAX_TIME_MS)
     future = batch.times_ms > latest_ms
     unknown = (batch.types < 0) | (batch.types > max(EventType))
-    bad = negative | untimed | future | unknown
     found: list[tuple[int, str]] = []
-    for index in np.flatnonzero(bad).tolist() if bad.any() else ():
+    for index in np.flatnonzero(negative | untimed | future | unknown).tolist():
         if negative[index]:
             reason = f"item_id must be 0 or more, got {batch.item_ids[index]}; map string keys to ids first"
         elif untimed[index]:
@@ -169,6 +176,13 @@ def faults(batch: EventBatch, *, latest_ms: int = MAX_TIME_MS) -> list[tuple[int
             reason = f"type must be one of {known}; got {batch.types[index]}"
         found.append((index, reason))
     return found
+
+
+def _within(values: npt.NDArray[np.integer[Any]], lowest: int, highest: int) -> bool:
+    """Whether all are; a few are looked at one by one, which takes a tenth of the time that numpy needs to begin."""
+    if len(values) > FEW:
+        return bool(values.min() >= lowest and values.max() <= highest)
+    return all(lowest <= value <= highest for value in values.tolist())
 
 
 def pack(batch: EventBatch) -> npt.NDArray[np.void]:

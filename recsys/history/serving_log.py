@@ -32,7 +32,7 @@ import polars as pl
 PART_ROWS = 20_000
 """Rows of a file."""
 PART_SECONDS = 60.0
-"""How long a row waits for others before its file is written anyhow, as soon as another comes."""
+"""How long a row waits for others before its file is written anyhow."""
 TIME = pl.Datetime("ms", "UTC")
 SCHEMA: dict[str, Any] = {
     "time": TIME,
@@ -115,15 +115,20 @@ class ServingLog:
         return self.config.rate > 0 and self._random.random() < self.config.rate
 
     def add(self, call: ServedCall) -> None:
-        """Keep `call`; on the disk once a file is full, and when the log is closed."""
+        """Keep `call`; on the disk once a file is full, a minute has passed, or the log is closed."""
         rows = _rows(call)
-        full: list[pl.DataFrame] = []
         with self._lock:
             if not self._rows:
                 self._since_ms = call.time_ms
             self._rows.append(rows)
             self._waiting += len(rows)
-            if self._waiting >= PART_ROWS or call.time_ms - self._since_ms >= PART_SECONDS * 1_000:
+        self.write_old(call.time_ms)
+
+    def write_old(self, now_ms: int) -> None:
+        """Write what waits where it fills a file, or has waited for a minute."""
+        full: list[pl.DataFrame] = []
+        with self._lock:
+            if self._waiting >= PART_ROWS or now_ms - self._since_ms >= PART_SECONDS * 1_000:
                 full, self._rows, self._waiting = self._rows, [], 0
         if full:
             self._write(full)

@@ -18,7 +18,7 @@ from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
 from recsys.data.catalogue import UNKNOWN_ROW
-from recsys.history import EventSource, HistoryConfig, HistoryStore
+from recsys.history import EventSource, HistoryConfig, HistoryStore, now_ms
 from recsys.history.serving_log import ServingLog, ServingLogConfig
 
 if TYPE_CHECKING:
@@ -81,7 +81,11 @@ class GatewayReplica:
         return await self._become(config["model"])
 
     async def check_health(self) -> None:
-        """Called by Serve every few seconds; follows a swap whose broadcast this replica was too young to get."""
+        """Called by Serve every few seconds; follows a swap whose broadcast this replica was too young to get, and
+        writes what has waited long enough."""
+        if self._log is not None:
+            with contextlib.suppress(OSError):  # the next call that is kept says so
+                await asyncio.to_thread(self._log.write_old, now_ms())
         if self._slot is None:
             return
         wanted = await asyncio.to_thread(self._wanted)

@@ -163,7 +163,9 @@ def test_files_are_of_some_size_or_some_age_and_the_oldest_go_first(
         log.add(served(time_ms=NOW + call))
     (first,) = parts(tmp_path)
     assert len(pl.read_parquet(first)) == 10
-    log.add(served(time_ms=NOW + 60_005))  # the one that waits is a minute old
+    log.write_old(NOW + 60_004)
+    assert len(parts(tmp_path)) == 1
+    log.write_old(NOW + 60_005)  # the one that waits is a minute old
     assert len(parts(tmp_path)) == 2
     limit = 2 * first.stat().st_size
     limited = open_log(tmp_path, max_bytes=limit)

@@ -14,7 +14,7 @@ HOUR_MS = 3_600_000
 
 
 def open_store(url: str, **config: int) -> HistoryStore:
-    return HistoryStore(url, config=HistoryConfig(timeout_s=20.0, **config), clock=lambda: NOW)
+    return HistoryStore(url, config=HistoryConfig(timeout_s=60.0, **config), clock=lambda: NOW)
 
 
 @pytest.mark.parametrize("cap", [50_000, 1_000], ids=["all fit", "trimmed"])

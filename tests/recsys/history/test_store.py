@@ -26,7 +26,7 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
 
 
 def open_store(url: str, **config: Any) -> HistoryStore:
-    config.setdefault("timeout_s", 10.0)
+    config.setdefault("timeout_s", 60.0)  # many TLS handshakes at once take a busy machine seconds
     return HistoryStore(url, config=HistoryConfig(**config), clock=lambda: NOW)
 
 
