@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from redis import exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -79,6 +80,8 @@ class Connection:
                 f"Redis URL {self.address} cannot be used; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or "
                 "unix://PATH, with special characters of a password percent-encoded"
             ) from None
+        if pool.connection_class is SSLConnection:
+            pool.connection_class = _sharing_context(pool.connection_kwargs)
         self.client: Redis = Redis.from_pool(pool)
         self._execute: Callable[..., Awaitable[Any]] = self.client.execute_command
 
@@ -178,6 +181,18 @@ class Connection:
                 kind = HistoryUnavailable if code in _REFUSING else HistoryError
                 return kind(f"{where}: {text}; {_REMEDIES[code]}")
         return HistoryError(f"{where} refused: {text}; look into its log")
+
+
+def _sharing_context(options: dict[str, Any]) -> type[SSLConnection]:
+    """Connections of one TLS context: each would read all certificates anew, and hold up everything else meanwhile."""
+    context = SSLConnection(**options).ssl_context
+
+    class SharingContext(SSLConnection):
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            self.ssl_context = context
+
+    return SharingContext
 
 
 def _refused_login(error: BaseException | None) -> bool:
