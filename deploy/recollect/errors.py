@@ -1,10 +1,12 @@
 """What can go wrong in the runtime, as one exception tree.
 
 RecollectError
-├── SetupError       something that must be installed, started or reachable is not (Redis binary, Ray, a port)
-└── ArtifactError    a version or label of a model or an index is missing, torn or altered
-    ├── IndexRefused a version of an index that may not answer, and why
-    └── LabelMoved   a label does not point at what the caller expected: someone else was faster
+├── SetupError         something that must be installed, started or reachable is not (Redis binary, Ray, a port)
+└── ArtifactError      a version or label of a model or an index is missing, torn or altered
+    ├── VersionDamaged a file of a version is missing or altered
+    ├── NothingBefore  a label that pointed at nothing before the present version cannot be rolled back
+    ├── IndexRefused   a version of an index that may not answer, and why
+    └── LabelMoved     a label does not point at what the caller expected: someone else was faster
 """
 
 from collections.abc import Sequence
@@ -22,6 +24,14 @@ class ArtifactError(RecollectError):
     """A version or label of a model or an index is missing, torn or altered."""
 
 
+class VersionDamaged(ArtifactError):  # noqa: N818 - it is the version's state, not the program's
+    """A file of a version is missing or altered since it was published."""
+
+
+class NothingBefore(ArtifactError):  # noqa: N818 - it is the label's state, not the program's
+    """A label pointed at nothing before the present version."""
+
+
 class IndexRefused(ArtifactError):  # noqa: N818 - it is the index's state, not the program's
     """A version of an index may not answer; `reasons` say why, each with a remedy."""
 
@@ -33,3 +43,10 @@ class IndexRefused(ArtifactError):  # noqa: N818 - it is the index's state, not 
 
 class LabelMoved(ArtifactError):  # noqa: N818 - it is the label's state, not the program's
     """A label does not point at what the caller expected: someone else was faster."""
+
+    def __init__(self, message: str, *, current: str | None = None, reference: str = "") -> None:
+        super().__init__(message)
+        self.current = current
+        """The version that the label points at; None: there is no such label."""
+        self.reference = reference
+        """`name/version` of the version that was built for the label; empty where none was."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from recollect.artifacts.kinds import NAME, check_name
 from recollect.artifacts.locks import locked
-from recollect.errors import ArtifactError, LabelMoved
+from recollect.errors import LabelMoved, NothingBefore
 from retrieval.files import sync, write_whole
 
 STABLE = "stable"
@@ -61,14 +61,15 @@ class Labels:
     def set(self, label: str, version: str, *, expected: str | None = None, how: str = SET) -> None:
         """Point `label` at `version`; whoever calls holds `changing`.
 
-        LabelMoved where `expected` is told and the label points at something else.
+        LabelMoved where `expected` is told and the label points at something else; "" expects that there is none yet.
         """
         check_name("label", label)
         before = self.get(label)
-        if expected is not None and before != expected:
+        if expected is not None and (before or "") != expected:
             raise LabelMoved(
-                f"label {label!r} of {self._name!r} points at {before or 'nothing'}, not at {expected} as expected; "
-                "look at what was activated meanwhile, then say it again"
+                f"label {label!r} of {self._name!r} points at {before or 'nothing'}, not at {expected or 'nothing'} as "
+                "expected; look at what was activated meanwhile, then say it again",
+                current=before,
             )
         if before == version:
             return
@@ -115,10 +116,10 @@ class Labels:
         return versions or [current]
 
     def previous(self, label: str) -> str:
-        """The version that `label` pointed at before the present one; ArtifactError where there was none."""
+        """The version that `label` pointed at before the present one; NothingBefore where there was none."""
         stack = self.stack(label)
         if len(stack) < 2:
-            raise ArtifactError(
+            raise NothingBefore(
                 f"{self._name}@{label} points at {stack[-1] if stack else 'nothing'} and pointed at nothing before; "
                 "there is nothing to roll back to"
             )

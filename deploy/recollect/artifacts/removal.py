@@ -56,12 +56,23 @@ def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, kee
         # Only now: a version may share files with one that went before it, or that stays.
         freed += size_of(path, alone=True)
         shutil.rmtree(path)
+    partial, partial_bytes = remove_half_published(directory)
+    return Removed(
+        versions=tuple(gone),
+        held=tuple(held),
+        leftovers=len(leftovers) - len(gone) + partial,
+        bytes=freed + partial_bytes,
+    )
+
+
+def remove_half_published(directory: Path) -> tuple[int, int]:
+    """Remove what was killed while it was published as a version of the name in `directory`: how many, and bytes."""
+    if not directory.is_dir():
+        return 0, 0
     with locked(directory / PUBLISHING_LOCK):
         # Nobody publishes now, so that what is half there was left.
         partial = list(directory.glob(f".*{PARTIAL_SUFFIX}"))
+        freed = sum(size_of(path, alone=True) for path in partial)
         for path in partial:
-            freed += size_of(path, alone=True)
             shutil.rmtree(path)
-    return Removed(
-        versions=tuple(gone), held=tuple(held), leftovers=len(leftovers) - len(gone) + len(partial), bytes=freed
-    )
+    return len(partial), freed

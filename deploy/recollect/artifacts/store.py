@@ -19,7 +19,7 @@ from recollect.artifacts.kinds import MODELS, NAME, Artifact, ArtifactKind, chec
 from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels
 from recollect.artifacts.locks import locked
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
-from recollect.errors import ArtifactError
+from recollect.errors import ArtifactError, VersionDamaged
 from retrieval.files import digest, sync
 
 MANIFEST_FILE = "manifest.json"
@@ -130,7 +130,8 @@ class ArtifactStore:
     def set_label(self, name: str, label: str, version: str, *, expected: str | None = None) -> None:
         """Point `label` at `version`, in one step that readers see before or after, never between.
 
-        LabelMoved where it does not point at `expected`, if that is told: someone else was faster.
+        LabelMoved where it does not point at `expected`, if that is told: someone else was faster. "" expects that
+        there is no such label yet.
         """
         check_name("label", label)
         labels = self._labels(name)
@@ -144,17 +145,23 @@ class ArtifactStore:
     def roll_back(self, name: str, label: str, *, expected: str | None = None) -> str:
         """Point `label` at the version before the present one, which is returned; again, at the one before that.
 
-        ArtifactError where there was none or it is damaged; LabelMoved as `set_label`.
+        NothingBefore where there was none, VersionDamaged where it is, LabelMoved as `set_label`.
         """
+        labels = self._labels(name)
+        with labels.changing():
+            version = self.previous(name, label)
+            self._verify(self.root / name / version)
+            labels.set(label, version, expected=expected, how=ROLLBACK)
+        return version
+
+    def previous(self, name: str, label: str) -> str:
+        """The version that `roll_back` would go back to; errors as there."""
         labels = self._labels(name)
         if labels.get(label) is None:
             raise ArtifactError(self._no_label(name, label))
-        with labels.changing():
-            version = labels.previous(label)
-            if version not in self.versions(name):
-                raise ArtifactError(self._unknown(name, version))
-            self._verify(self.root / name / version)
-            labels.set(label, version, expected=expected, how=ROLLBACK)
+        version = labels.previous(label)
+        if version not in self.versions(name):
+            raise ArtifactError(self._unknown(name, version))
         return version
 
     def label_history(self, name: str) -> list[LabelChange]:
@@ -190,8 +197,8 @@ class ArtifactStore:
     def resolve(self, reference: str) -> Artifact:
         """The artifact behind "name@label", "name/version" or the path of a directory, every hash checked.
 
-        A directory without a manifest, such as a run's own model, has no hashes to check. Raises ArtifactError that
-        says what exists.
+        A directory without a manifest, such as a run's own model, has no hashes to check. Raises VersionDamaged, or
+        ArtifactError that says what exists.
         """
         if "@" in reference and not Path(reference).exists():
             name, label = reference.split("@", 1)
@@ -222,7 +229,7 @@ class ArtifactStore:
             found = digest(path) if path.is_file() else None
             if found != expected:
                 state = "missing" if found is None else "altered"
-                raise ArtifactError(f"{path} is {state} since it was published; restore it or use another version")
+                raise VersionDamaged(f"{path} is {state} since it was published; restore it or use another version")
         return manifest
 
     def _labels(self, name: str) -> Labels:
@@ -246,7 +253,7 @@ def _manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((directory / MANIFEST_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{directory / MANIFEST_FILE} cannot be read: {error}") from error
+        raise VersionDamaged(f"{directory / MANIFEST_FILE} cannot be read: {error}; use another version") from error
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise ArtifactError(
             f"{directory} has manifest schema {manifest.get('schema_version')}, this release reads {SCHEMA_VERSION}"

@@ -13,7 +13,6 @@ from recollect.cli.index_building import (
     pictures_to_embed,
     show_refused,
     show_verdict,
-    shown_spec,
 )
 from recollect.cli.index_changes import add, delete
 from recollect.cli.index_search import search
@@ -35,7 +34,7 @@ from recollect.settings import Settings
 
 if TYPE_CHECKING:
     from recollect.artifacts import Artifact, ArtifactStore
-    from retrieval.index.building import BuildPlan
+    from recollect.indexes.plans import SpecWanted
     from retrieval.index.sources import VectorSource
 
 index_app = typer.Typer(
@@ -121,6 +120,7 @@ def build(
     `recollect index build looks --gallery shop@stable`
     """
     from recollect.indexes.embedding import PicturesToEmbed
+    from recollect.indexes.facts import facts_of
     from recollect.indexes.merging import MergePolicy
     from recollect.indexes.sources import gallery_pictures, model_items, parquet_files, picture_encoder
 
@@ -129,8 +129,8 @@ def build(
         raise typer.BadParameter("name one of --model, --vectors, --images and --gallery")
     if images is None and (encoder is not None or workers is not None):
         raise typer.BadParameter("--encoder and --workers say how --images are embedded; name these, or leave them out")
-    plan = _plan(kind, storage, refine, memory_mb, normalized=not dot, seed=seed)
-    with index_builder(settings, label or None, aim, on_ray=True) as builder:
+    wanted = _wanted(kind, storage, refine, memory_mb, normalized=not dot, seed=seed)
+    with index_builder(settings, label or None, aim) as builder:
         source: VectorSource | PicturesToEmbed
         if images is not None:
             source = pictures_to_embed(
@@ -141,9 +141,9 @@ def build(
         else:
             source = parquet_files(vectors) if vectors is not None else model_items(settings, str(model))
         merge = MergePolicy(drop_added=drop_added, restore_deleted=restore_deleted)
-        built = builder.rebuild(name, source, plan, merge=merge)
+        built = builder.rebuild(name, source, wanted.plan(), merge=merge)
     refused = source.refused if isinstance(source, PicturesToEmbed) else ()
-    facts, merged = built.index.facts, built.merging
+    facts, merged = facts_of(built.artifact), built.merging
     counts = {"kept": len(merged.changes.kept), "left_out": merged.left_out, "dropped": len(merged.dropped)}
     if as_json:
         show_json(
@@ -152,9 +152,9 @@ def build(
                     "index": name,
                     "version": built.artifact.version,
                     "label": label or None,
-                    "vectors": facts.count,
-                    "dim": facts.dimension,
-                    "spec": shown_spec(built.artifact),
+                    "vectors": facts.index.count,
+                    "dim": facts.index.dimension,
+                    "spec": facts.spec,
                     "merged": counts,
                     "refused": [{"id": each.id, "reason": each.reason} for each in refused],
                     **{check.name: check.value for check in built.verdict.checks},
@@ -163,9 +163,9 @@ def build(
         )
         show_refused([f"{each.id}: {each.reason}" for each in refused])
         return
-    named, spec = f" ({name}@{label})" if label else "", shown_spec(built.artifact)
+    named = f" ({name}@{label})" if label else ""
     out.print(
-        f"{built.artifact.reference}{named}: {facts.count:,} vectors of {facts.dimension}, {spec}",
+        f"{built.artifact.reference}{named}: {facts.index.count:,} vectors of {facts.index.dimension}, {facts.spec}",
         highlight=False,
         soft_wrap=True,
     )
@@ -206,15 +206,14 @@ def verify(
 
     Example: `recollect index verify items@stable`
     """
-    from recollect.indexes.building import open_labelled, open_version
-    from retrieval.index.quality import judge
+    from recollect.indexes.building import judge_version
 
     store = _indexes()
     artifact = store.resolve(reference)
     with progress() as bar:
         bar.add_task("judging", total=None)
-        live = open_labelled(store, artifact.name, against)
-        verdict = judge(open_version(artifact), Settings.load().index_thresholds, live=live)
+        thresholds = Settings.load().index_thresholds
+        verdict = judge_version(store, artifact, against=against, thresholds=thresholds).verdict
     if as_json:
         show_json([{"index": artifact.name, "version": artifact.version, **verdict.as_json()}])
     else:
@@ -237,7 +236,7 @@ def activate(
 
     Example: `recollect index activate items 20261128T094952-541de118`
     """
-    with index_builder(Settings.load(), label, 0, on_ray=False) as builder:
+    with index_builder(Settings.load(), label, 0) as builder:
         before = builder.store.labelled(name, label)
         builder.activate(name, version, label=label, expected=expected)
     show_moved(name, label, version, before, as_json=as_json)
@@ -265,22 +264,15 @@ def gc(name: OptionalName = None, keep: KeepOption = 2, as_json: JsonOption = Fa
     show_removed(_indexes(), name, keep, as_json=as_json)
 
 
-def _plan(kind: str, storage: str, refine: str, memory_mb: int, *, normalized: bool, seed: int) -> "BuildPlan":
-    from retrieval.index.building import BuildPlan
-    from retrieval.index.spec import Kind, Storage, choose_spec
+def _wanted(kind: str, storage: str, refine: str, memory_mb: int, *, normalized: bool, seed: int) -> "SpecWanted":
+    from recollect.indexes.plans import SpecWanted
+    from retrieval.index.spec import Kind, Storage
 
-    wanted_kind = None if kind == "auto" else _one_of(Kind, "--kind", kind)
-    wanted_storage = None if storage == "auto" else _one_of(Storage, "--storage", storage)
-    wanted_refine = None if refine == "none" else _one_of(Storage, "--refine", refine)
-    return BuildPlan(
-        choose=lambda count, dimension: choose_spec(
-            count,
-            dimension,
-            kind=wanted_kind,
-            storage=wanted_storage,
-            refine=wanted_refine,
-            memory_bytes=memory_mb << 20,
-        ),
+    return SpecWanted(
+        kind=None if kind == "auto" else _one_of(Kind, "--kind", kind),
+        storage=None if storage == "auto" else _one_of(Storage, "--storage", storage),
+        refine=None if refine == "none" else _one_of(Storage, "--refine", refine),
+        memory_bytes=memory_mb << 20,
         normalized=normalized,
         seed=seed,
     )
@@ -302,24 +294,21 @@ def _indexes() -> "ArtifactStore":
 
 def _facts(artifact: "Artifact") -> dict[str, Any]:
     """What a row tells of an index; of a gallery only that it is one."""
-    import json
+    from recollect.indexes.facts import facts_of, holds_an_index
 
-    from recollect.indexes.building import INDEX_DIRECTORY, VERDICT_FILE
-
-    manifest = artifact.directory / INDEX_DIRECTORY / "manifest.json"
-    if not manifest.is_file():
+    if not holds_an_index(artifact):
         return {"kind": "gallery"}
-    facts = json.loads(manifest.read_text())["facts"]
-    verdict = json.loads((artifact.directory / VERDICT_FILE).read_text())
+    facts = facts_of(artifact)
+    base = facts.index.base
     return {
         "kind": "index",
-        "vectors": facts["count"],
-        "dim": facts["dimension"],
-        "spec": shown_spec(artifact),
-        "source": facts["source"],
-        "base": facts.get("base"),
-        "may_answer": verdict["passed"],
-        **{check["name"]: check["value"] for check in verdict["checks"]},
+        "vectors": facts.index.count,
+        "dim": facts.index.dimension,
+        "spec": facts.spec,
+        "source": facts.index.source,
+        "base": None if base is None else base.version,
+        "may_answer": facts.verdict.passed,
+        **{check.name: check.value for check in facts.verdict.checks},
     }
 
 
@@ -330,6 +319,6 @@ def _contents(row: dict[str, Any]) -> str:
 
     source = shown_source(row["source"])
     refused = "" if row["may_answer"] else ", MAY NOT ANSWER"
-    changed = f", changed since {row['base']['version']}" if row["base"] else ""
+    changed = f", changed since {row['base']}" if row["base"] else ""
     contents = f"{row['vectors']:,} × {row['dim']} of {source}, {row['spec']}, recall@10 {row['recall']:.3f}"
     return f"{contents}{changed}{refused}"

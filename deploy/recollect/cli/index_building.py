@@ -5,15 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect.cli.console import err, progress, show_table
+from recollect.cli.console import err, show_table, step_progress
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
-    from recollect.artifacts import Artifact
     from recollect.indexes.building import IndexBuilder
     from recollect.indexes.embedding import PictureEncoder, PicturesToEmbed
     from retrieval.index.quality import Verdict
@@ -29,32 +28,18 @@ _LISTED = 10
 
 
 @contextmanager
-def index_builder(settings: Settings, label: str | None, aim: float, *, on_ray: bool) -> "Iterator[IndexBuilder]":
-    """A builder that tells how far it is; with `on_ray` shards are made on the cluster."""
-    from recollect.embedded.ray import ray_cluster
+def index_builder(settings: Settings, label: str | None, aim: float) -> "Iterator[IndexBuilder]":
+    """A builder that tells how far it is."""
     from recollect.indexes.building import IndexBuilder
-    from recollect.indexes.on_ray import apply_on_ray
+    from recollect.indexes.on_ray import shards_on_ray
 
-    with progress() as bar:
-        tasks: dict[str, Any] = {}
-
-        def told(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = bar.add_task(step, total=None)
-            bar.update(tasks[step], completed=done, total=total)
-
-        def shards(function: Any, given: Any, /) -> Iterator[None]:
-            given = list(given)
-            if given and on_ray:
-                with ray_cluster(settings):
-                    yield from apply_on_ray(function, given)
-
+    with step_progress() as told:
         yield IndexBuilder(
             root=settings.var.resolve() / "indexes",
             thresholds=settings.index_thresholds,
             label=label,
             aim=aim,
-            apply=shards,
+            apply=shards_on_ray(settings),
             threads=os.cpu_count() or 1,
             told=told,
         )
@@ -89,18 +74,6 @@ def show_refused(reasons: Sequence[str]) -> None:
         err.print(reason, highlight=False, markup=False, soft_wrap=True)
     if len(reasons) > _LISTED:
         err.print(f"… and {len(reasons) - _LISTED:,} more that are left out", highlight=False)
-
-
-def shown_spec(artifact: "Artifact") -> str:
-    """The index as FAISS names it, and what a search looks through."""
-    import json
-
-    from recollect.indexes.building import INDEX_DIRECTORY
-    from retrieval.index.vector_index import IndexFacts
-
-    manifest = json.loads((artifact.directory / INDEX_DIRECTORY / "manifest.json").read_text())
-    facts = IndexFacts.from_json(manifest["facts"])
-    return facts.spec.factory(facts.dimension) + (f" · {facts.spec.probes}" if facts.spec.probes else "")
 
 
 def show_verdict(verdict: "Verdict") -> None:

@@ -64,7 +64,7 @@ def add(
     if (images is None) == (not files):
         raise typer.BadParameter("say what to add: Parquet files, or --images")
     settings = Settings.load(ray_address=ray_address)
-    with index_builder(settings, label, 0, on_ray=False) as builder:
+    with index_builder(settings, label, 0) as builder:
         if images is None:
             done = add_vectors(builder, name, files_of(files or []))
         else:
@@ -109,7 +109,7 @@ def delete(
     if file is None and not ids:
         raise typer.BadParameter("say what to delete: --id, or a file of ids")
     given = [*(ids or []), *([] if file is None else read_ids_to_delete(file))]
-    with index_builder(Settings.load(), label, 0, on_ray=False) as builder:
+    with index_builder(Settings.load(), label, 0) as builder:
         done = delete_ids(builder, name, given)
     _report(done, label, as_json=as_json)
 

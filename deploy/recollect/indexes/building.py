@@ -11,7 +11,7 @@ import polars as pl
 
 from recollect.artifacts import INDEXES, STABLE, Artifact, ArtifactStore
 from recollect.artifacts.workplace import workplace
-from recollect.errors import IndexRefused
+from recollect.errors import IndexRefused, LabelMoved
 from recollect.indexes.merging import MERGE_ALL, MergePolicy, Merging, merging
 from retrieval.files import write_whole
 from retrieval.index.building import Apply, BuildPlan, build_vector_index, with_probes
@@ -74,7 +74,9 @@ class IndexBuilder:
         answers is merged, see `recollect.indexes.merging`. A source that must be made first is called with a directory
         where what it makes is kept over a kill, until the index is published.
 
-        IndexRefused says why it may not: the version is kept without a label, and what answered before does so still.
+        IndexRefused says why it may not, LabelMoved that the label was moved since the version was judged: it is kept
+        without the label, and what answers does so still. Before anything changes that others see, `told` hears of the
+        step "publishing".
         """
         with workplace(self.root, name, INDEXES.noun) as building:
             self.store.require_kind(name)
@@ -87,21 +89,29 @@ class IndexBuilder:
             self.told("judging", 0, 1)
             if self.aim and index.probes:
                 index = with_probes(index, fewest_probes(index, self.aim, queries=self.thresholds.queries))
-            live = open_labelled(self.store, name, self.label)
+            beside = self.store.labelled(name, self.label or STABLE)
+            live = None if beside is None else open_version(self.store.resolve(f"{name}/{beside}"))
             if expected_ids is None and live is not None and len(merge_in.dropped):
                 expected_ids = live.ids.filter(pl.Series(~among(live.ids, merge_in.dropped)))
             verdict = judge(index, self.thresholds, live=live, expected_ids=expected_ids)
             self.told("judging", 1, 1)
+            self.told("publishing", 0, 1)
             version = building / _VERSION
             shutil.rmtree(version, ignore_errors=True)
             version.mkdir()
             index.manifest.directory.rename(version / INDEX_DIRECTORY)
             artifact = self.publish(name, version, verdict, parents=merge_in.source.facts)
             shutil.rmtree(building)
+        self.told("publishing", 1, 1)
         if not verdict.passed:
             raise IndexRefused(artifact.reference, verdict.reasons)
         if self.label is not None:
-            self.store.set_label(name, self.label, artifact.version)
+            try:
+                self.store.set_label(name, self.label, artifact.version, expected=beside or "")
+            except LabelMoved as error:
+                raise LabelMoved(
+                    f"{artifact.reference} is built, but {error}", current=error.current, reference=artifact.reference
+                ) from error
         return RebuiltIndex(artifact=artifact, index=open_version(artifact), verdict=verdict, merging=merge_in)
 
     def publish(self, name: str, version: Path, verdict: Verdict, *, parents: Mapping[str, Any]) -> Artifact:
@@ -113,14 +123,14 @@ class IndexBuilder:
         """Judge a version against the one that answers now, and let `label` point at it where it may.
 
         ArtifactError for a version that is missing or altered, IndexRefused for one that may not answer, LabelMoved
-        where `label` does not point at `expected`.
+        where `label` does not point at `expected`, or was moved since the version was judged.
         """
         artifact = self.store.resolve(f"{name}/{version}")
-        verdict = judge(open_version(artifact), self.thresholds, live=open_labelled(self.store, name, label))
-        if not verdict.passed:
-            raise IndexRefused(artifact.reference, verdict.reasons)
-        self.store.set_label(name, label, version, expected=expected)
-        return verdict
+        judged = judge_version(self.store, artifact, against=label, thresholds=self.thresholds)
+        if not judged.verdict.passed:
+            raise IndexRefused(artifact.reference, judged.verdict.reasons)
+        self.store.set_label(name, label, version, expected=judged.beside or "" if expected is None else expected)
+        return judged.verdict
 
     def _changes(self, name: str) -> tuple[IndexFacts, Changes] | None:
         """What answers says of itself and its changes; None where nothing answers."""
@@ -135,7 +145,21 @@ def open_version(artifact: Artifact) -> VectorIndex:
     return VectorIndex.open(artifact.directory / INDEX_DIRECTORY)
 
 
-def open_labelled(store: ArtifactStore, name: str, label: str | None) -> VectorIndex | None:
-    """What answers now; None where nothing does."""
-    version = store.labelled(name, label or STABLE)
-    return None if version is None else open_version(store.resolve(f"{name}/{version}"))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgedVersion:
+    """What a version is worth now."""
+
+    verdict: Verdict
+    beside: str | None
+    """The version that it was compared with; None: there was none."""
+
+
+def judge_version(store: ArtifactStore, artifact: Artifact, *, against: str, thresholds: Thresholds) -> JudgedVersion:
+    """Judge a version whose bytes are checked beside the one of its name that the label `against` points at.
+
+    ArtifactError where that one is altered, IndexingError for a version that holds no index.
+    """
+    index = open_version(artifact)
+    beside = store.labelled(artifact.name, against)
+    live = None if beside is None else open_version(store.resolve(f"{artifact.name}/{beside}"))
+    return JudgedVersion(verdict=judge(index, thresholds, live=live), beside=beside)

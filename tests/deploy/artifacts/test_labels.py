@@ -8,7 +8,7 @@ import pytest
 
 from recollect.artifacts import ArtifactStore
 from recollect.artifacts import labels as labels_module
-from recollect.errors import ArtifactError, LabelMoved
+from recollect.errors import ArtifactError, LabelMoved, NothingBefore
 
 
 @pytest.fixture
@@ -71,6 +71,25 @@ def test_an_activation_that_another_one_overtook_is_refused(store: ArtifactStore
     with pytest.raises(LabelMoved, match="points at nothing"):
         store.set_label("dare", "canary", versions[0], expected=versions[0])
     assert store.labels("dare") == {"stable": versions[1]}
+
+
+def test_a_first_activation_can_expect_that_there_was_none(store: ArtifactStore, versions: list[str]) -> None:
+    store.set_label("dare", "stable", versions[0], expected="")
+    with pytest.raises(LabelMoved, match=f"points at {versions[0]}, not at nothing as expected") as moved:
+        store.set_label("dare", "stable", versions[1], expected="")
+    assert moved.value.current == versions[0]
+    with pytest.raises(LabelMoved, match="points at nothing") as missing:
+        store.set_label("dare", "canary", versions[1], expected=versions[0])
+    assert missing.value.current is None
+
+
+def test_what_a_rollback_would_go_back_to_is_known_before(store: ArtifactStore, versions: list[str]) -> None:
+    store.set_label("dare", "stable", versions[0])
+    with pytest.raises(NothingBefore):
+        store.previous("dare", "stable")
+    store.set_label("dare", "stable", versions[1])
+    assert store.previous("dare", "stable") == versions[0]
+    assert store.labelled("dare", "stable") == versions[1]
 
 
 def test_a_damaged_version_is_not_rolled_back_to(store: ArtifactStore, versions: list[str]) -> None:
