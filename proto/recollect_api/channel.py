@@ -14,8 +14,17 @@ SERVICE_CONFIG = json.dumps(
         "methodConfig": [
             {
                 "name": [
-                    {"service": f"recollect_api.v1.{service}"}
-                    for service in ("Recommender", "Histories", "Classifier", "DescriptorSets", "ComposedRetrieval")
+                    *(
+                        {"service": f"recollect_api.v1.{service}"}
+                        for service in ("Recommender", "Histories", "Classifier", "DescriptorSets", "ComposedRetrieval")
+                    ),
+                    # Of the admin services only what may be done twice.
+                    *(
+                        {"service": f"recollect_api.v1.{service}", "method": method}
+                        for service in ("Indexes", "Models")
+                        for method in ("List", "Verify")
+                    ),
+                    {"service": "google.longrunning.Operations"},
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from recollect_api.v1.descriptor_sets_pb2_grpc import DescriptorSetsAsyncStub
     from recollect_api.v1.histories_pb2_grpc import HistoriesAsyncStub
     from recollect_api.v1.recommender_pb2_grpc import RecommenderAsyncStub
+
+S = TypeVar("S")
+"""The services over one channel."""
 
 DEFAULT_TIMEOUT_S = 2.0
 """How long a call may take, retries included, where the caller does not say."""
@@ -57,7 +60,7 @@ class AsyncStubs:
         self.composed_retrieval = cast("ComposedRetrievalAsyncStub", stubs.composed_retrieval)
 
 
-class BlockingConnections:
+class BlockingChannels(Generic[S]):
     """Channels for calls that block; safe to share between threads. Close it, or use it in a `with` block.
 
     Every method raises a `ClientError` (see `recollect_api.errors`) where the call ends without an answer, and
@@ -65,24 +68,15 @@ class BlockingConnections:
     """
 
     def __init__(
-        self,
-        target: str,
-        *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
-        tls: bool = False,
-        root_certificates: bytes | None = None,
-        token: str | None = None,
-        connections: int = DEFAULT_CONNECTIONS,
+        self, over: Callable[[grpc.Channel], S], config: ChannelConfig, *, timeout_s: float, connections: int
     ) -> None:
-        self.target = target
+        """`over` makes the stubs of a channel."""
+        self.target = config.target
         self.timeout_s = timeout_s
-        self.classify_timeout_s = classify_timeout_s
-        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
         self._channels = [open_channel(config) for _ in range(_at_least_one(connections))]
-        self._stubs = itertools.cycle([Stubs(each) for each in self._channels])
+        self._stubs = itertools.cycle([over(each) for each in self._channels])
 
-    def _ask(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
+    def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
             return method(next(self._stubs))(request, timeout=timeout_s)
@@ -103,30 +97,19 @@ class BlockingConnections:
         self.close()
 
 
-class AsyncConnections:
+class AsyncChannels(Generic[S]):
     """Channels for asyncio; make and use it in one event loop. Close it, or use it in an `async with` block."""
 
     def __init__(
-        self,
-        target: str,
-        *,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
-        tls: bool = False,
-        root_certificates: bytes | None = None,
-        token: str | None = None,
-        connections: int = DEFAULT_CONNECTIONS,
+        self, over: Callable[[grpc.aio.Channel], S], config: ChannelConfig, *, timeout_s: float, connections: int
     ) -> None:
-        self.target = target
+        """`over` makes the stubs of a channel."""
+        self.target = config.target
         self.timeout_s = timeout_s
-        self.classify_timeout_s = classify_timeout_s
-        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
         self._channels = [open_async_channel(config) for _ in range(_at_least_one(connections))]
-        self._stubs = itertools.cycle([AsyncStubs(each) for each in self._channels])
+        self._stubs = itertools.cycle([over(each) for each in self._channels])
 
-    async def _ask(
-        self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float | None
-    ) -> Any:
+    async def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
             return await method(next(self._stubs))(request, timeout=timeout_s)
@@ -145,6 +128,50 @@ class AsyncConnections:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class BlockingConnections(BlockingChannels[Stubs]):
+    """Channels to what serves, for calls that block; safe to share between threads.
+
+    Close it, or use it in a `with` block.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
+        tls: bool = False,
+        root_certificates: bytes | None = None,
+        token: str | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        super().__init__(Stubs, config, timeout_s=timeout_s, connections=connections)
+        self.classify_timeout_s = classify_timeout_s
+
+
+class AsyncConnections(AsyncChannels[AsyncStubs]):
+    """Channels to what serves, for asyncio; make and use it in one event loop.
+
+    Close it, or use it in an `async with` block.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
+        tls: bool = False,
+        root_certificates: bytes | None = None,
+        token: str | None = None,
+        connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        super().__init__(AsyncStubs, config, timeout_s=timeout_s, connections=connections)
+        self.classify_timeout_s = classify_timeout_s
 
 
 def either(given: float | None, otherwise: float) -> float:

@@ -4,8 +4,10 @@ ClientError             every error of a call; has `code` (the gRPC status), `re
 ├── InvalidRequest      the request is wrong; `violations` names every field (INVALID_ARGUMENT)
 ├── NotFound            nothing has the name that was given (NOT_FOUND)
 ├── AlreadyExists       something else has the name that was given (ALREADY_EXISTS)
-├── Conflict            it was changed in between; `current_etag` is what it is now (ABORTED)
-├── NotPossible         what it was asked of does not allow it (FAILED_PRECONDITION)
+├── Conflict            it was changed in between; `current_etag`, or of a label `current_version`, is what it is now
+│                       (ABORTED)
+├── NotPossible         what it was asked of does not allow it; `preconditions` say why, where it is several things
+│                       (FAILED_PRECONDITION)
 ├── PermissionRefused   no valid token (UNAUTHENTICATED, PERMISSION_DENIED)
 ├── DeadlineExceeded    no answer in time (DEADLINE_EXCEEDED)
 ├── Unavailable         the service or its store cannot be reached or is full (UNAVAILABLE, RESOURCE_EXHAUSTED)
@@ -15,6 +17,7 @@ ClientError             every error of a call; has `code` (the gRPC status), `re
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
@@ -35,6 +38,18 @@ class Violation:
     """What is wrong with it and what to send instead."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precondition:
+    """One thing that is not as a call needs it."""
+
+    kind: str
+    """Which of them: of an index that may not answer, the figure that missed its threshold."""
+    subject: str
+    """Of what, such as `items/20261128T094952-541de118`."""
+    description: str
+    """What it is and what to do."""
+
+
 class ClientError(Exception):
     """A call ended without an answer."""
 
@@ -46,6 +61,8 @@ class ClientError(Exception):
         """The service's constant for what went wrong, such as `HISTORY_UNAVAILABLE`; empty where it gave none."""
         self.incident = incident
         """Name of the failure in the service's logs; empty where there is none."""
+        self.metadata: Mapping[str, str] = {}
+        """What else the service told, such as the `operation` that builds an index already."""
 
 
 class InvalidRequest(ClientError):  # noqa: N818 - named as the statuses are
@@ -73,14 +90,31 @@ class AlreadyExists(ClientError):  # noqa: N818
 class Conflict(ClientError):  # noqa: N818
     """It was changed since it was read: read it again, repeat the change on what it is now."""
 
-    def __init__(self, message: str, *, code: grpc.StatusCode, reason: str = "", current_etag: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode,
+        reason: str = "",
+        current_etag: str = "",
+        current_version: str = "",
+    ) -> None:
         super().__init__(message, code=code, reason=reason)
         self.current_etag = current_etag
         """The etag that it has now; empty where the service gave none."""
+        self.current_version = current_version
+        """The version that a label points at now; empty where it points at none, and where it is no label."""
 
 
 class NotPossible(ClientError):  # noqa: N818
     """What it was asked of does not allow it; the message says what does."""
+
+    def __init__(
+        self, message: str, *, code: grpc.StatusCode, reason: str = "", preconditions: tuple[Precondition, ...] = ()
+    ) -> None:
+        super().__init__(message, code=code, reason=reason)
+        self.preconditions = preconditions
+        """What is not as it must be, where that is several things; the message has it all."""
 
 
 class PermissionRefused(ClientError):  # noqa: N818
@@ -106,7 +140,6 @@ class ServerFault(ClientError):  # noqa: N818
 _BY_CODE: Mapping[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
-    grpc.StatusCode.FAILED_PRECONDITION: NotPossible,
     grpc.StatusCode.UNAUTHENTICATED: PermissionRefused,
     grpc.StatusCode.PERMISSION_DENIED: PermissionRefused,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -119,35 +152,71 @@ _BY_CODE: Mapping[grpc.StatusCode, type[ClientError]] = {
 def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
     """The exception for a failed call to `target`."""
     code: grpc.StatusCode = error.code()
+    raw = next((value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY), b"")
+    details = _Details.read(raw if isinstance(raw, bytes) else raw.encode())
     message = error.details() or code.name
-    info, violations = _details(error.trailing_metadata() or ())
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return InvalidRequest(
-            message, violations=violations, reason=info.reason, refusal=info.metadata.get("refusal", "")
-        )
-    if code is grpc.StatusCode.ABORTED:
-        return Conflict(message, code=code, reason=info.reason, current_etag=info.metadata.get("etag", ""))
-    if not info.reason:
+    if not details.info.reason and code not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED):
         # The service did not speak: without its address "failed to connect" helps nobody.
         message = f"{target}: {message}"
-    kind = _BY_CODE.get(code, ServerFault)
-    return kind(message, code=code, reason=info.reason, incident=info.metadata.get("incident", ""))
+    return _error(code, message, details)
 
 
-def _details(
-    metadata: tuple[tuple[str, str | bytes], ...],
-) -> tuple[rpc_status_pb2.ErrorInfo, tuple[Violation, ...]]:
-    info, violations = rpc_status_pb2.ErrorInfo(), list[Violation]()
-    raw = next((value for key, value in metadata if key == DETAILS_KEY), b"")
-    try:
-        details = rpc_status_pb2.Status.FromString(raw if isinstance(raw, bytes) else raw.encode()).details
-        for detail in details:
-            if detail.type_url.endswith("/google.rpc.ErrorInfo"):
-                info = rpc_status_pb2.ErrorInfo.FromString(detail.value)
-            elif detail.type_url.endswith("/google.rpc.BadRequest"):
-                fields = rpc_status_pb2.BadRequest.FromString(detail.value).field_violations
-                violations += [Violation(field=each.field, description=each.description) for each in fields]
-    except DecodeError:
-        # A proxy on the way may put anything into the trailer; the status itself still tells the essential.
-        pass
-    return info, tuple(violations)
+def from_status(status: bytes) -> ClientError:
+    """The exception for what an operation ended with, a google.rpc.Status as it is on the wire."""
+    told = rpc_status_pb2.Status.FromString(status)
+    codes = {code.value[0]: code for code in grpc.StatusCode}
+    return _error(codes.get(told.code, grpc.StatusCode.UNKNOWN), told.message, _Details.read(status))
+
+
+@dataclass(frozen=True, slots=True)
+class _Details:
+    """What a google.rpc.Status says besides its message."""
+
+    info: rpc_status_pb2.ErrorInfo
+    violations: tuple[Violation, ...]
+    preconditions: tuple[Precondition, ...]
+
+    @classmethod
+    def read(cls, status: bytes) -> Self:
+        """What can be read of `status`."""
+        info, violations, preconditions = rpc_status_pb2.ErrorInfo(), list[Violation](), list[Precondition]()
+        try:
+            for detail in rpc_status_pb2.Status.FromString(status).details:
+                if detail.type_url.endswith("/google.rpc.ErrorInfo"):
+                    info = rpc_status_pb2.ErrorInfo.FromString(detail.value)
+                elif detail.type_url.endswith("/google.rpc.BadRequest"):
+                    fields = rpc_status_pb2.BadRequest.FromString(detail.value).field_violations
+                    violations += [Violation(field=each.field, description=each.description) for each in fields]
+                elif detail.type_url.endswith("/google.rpc.PreconditionFailure"):
+                    failed = rpc_status_pb2.PreconditionFailure.FromString(detail.value).violations
+                    preconditions += [
+                        Precondition(kind=each.type, subject=each.subject, description=each.description)
+                        for each in failed
+                    ]
+        except DecodeError:
+            # A proxy on the way may put anything into the trailer; the status itself still tells the essential.
+            pass
+        return cls(info, tuple(violations), tuple(preconditions))
+
+
+def _error(code: grpc.StatusCode, message: str, details: _Details) -> ClientError:
+    reason, metadata = details.info.reason, dict(details.info.metadata)
+    error: ClientError
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        refusal = metadata.get("refusal", "")
+        error = InvalidRequest(message, violations=details.violations, reason=reason, refusal=refusal)
+    elif code is grpc.StatusCode.ABORTED:
+        error = Conflict(
+            message,
+            code=code,
+            reason=reason,
+            current_etag=metadata.get("etag", ""),
+            current_version=metadata.get("current", ""),
+        )
+    elif code is grpc.StatusCode.FAILED_PRECONDITION:
+        error = NotPossible(message, code=code, reason=reason, preconditions=details.preconditions)
+    else:
+        kind = _BY_CODE.get(code, ServerFault)
+        error = kind(message, code=code, reason=reason, incident=metadata.get("incident", ""))
+    error.metadata = metadata
+    return error

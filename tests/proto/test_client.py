@@ -272,6 +272,12 @@ with RecollectClient(sys.argv[1], timeout_s=30) as client:
 """
 
 
+def test_the_admin_client_says_what_it_needs_besides():
+    fence = BARE_INSTALL.partition("from recollect_api import")[0] + "import recollect_api.admin"
+    done = subprocess.run([sys.executable, "-c", fence], capture_output=True, text=True, timeout=60, check=False)
+    assert "the admin client needs google.longrunning: pip install 'recollect[admin]'" in done.stderr
+
+
 def test_the_client_needs_grpcio_and_protobuf_only(service, target):
     bad = error_details_pb2.BadRequest(
         field_violations=[error_details_pb2.BadRequest.FieldViolation(field="user_id", description="empty")]

@@ -2,18 +2,22 @@
 
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from recollect_api import classification_records, composed_records, history_records, records
+from recollect_api.admin import records as admin_records
 from recollect_api.v1 import (
     classifier_pb2,
     composed_retrieval_pb2,
     descriptor_sets_pb2,
     event_pb2,
     histories_pb2,
+    indexes_pb2,
     recommender_pb2,
 )
 from recsys.data import event_store
@@ -24,6 +28,13 @@ PROTOS = sorted(path.relative_to(ROOT / "proto") for path in (ROOT / "proto").gl
 
 def run(*command, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def proto_paths():
+    loader = SourceFileLoader("generate_stubs", str(ROOT / ".ci" / "generate-stubs"))
+    script = module_from_spec(spec_from_loader(loader.name, loader))
+    loader.exec_module(script)
+    return script.proto_paths()
 
 
 def test_the_stubs_are_those_of_the_protos():
@@ -45,7 +56,7 @@ def test_a_stub_that_drifted_is_named(tmp_path):
 @pytest.mark.parametrize("proto", PROTOS, ids=str)
 def test_everything_in_the_contract_is_documented(proto, tmp_path):
     out = tmp_path / "set.pb"
-    options = ["--proto_path=.", f"--descriptor_set_out={out}", "--include_source_info"]
+    options = [*proto_paths(), f"--descriptor_set_out={out}", "--include_source_info"]
     run(sys.executable, "-m", "grpc_tools.protoc", *options, proto, cwd=ROOT / "proto", check=True)
     (file,) = FileDescriptorSet.FromString(out.read_bytes()).file
     documented = {tuple(place.path) for place in file.source_code_info.location if place.leading_comments.strip()}
@@ -96,8 +107,18 @@ def test_degraded_reasons_have_one_number_on_the_wire_and_in_the_client():
         (histories_pb2.ErasureState, "ERASURE_STATE_", history_records.ErasureState),
         (descriptor_sets_pb2.RevisionState, "REVISION_STATE_", classification_records.RevisionState),
         (composed_retrieval_pb2.SearchWarningKind, "SEARCH_WARNING_KIND_", composed_records.SearchWarningKind),
+        (indexes_pb2.IndexKind, "INDEX_KIND_", admin_records.IndexKind),
+        (indexes_pb2.VectorStorage, "VECTOR_STORAGE_", admin_records.VectorStorage),
     ],
-    ids=["scorings", "reasons for refusals", "states of an erasure", "states of a revision", "warnings of a search"],
+    ids=[
+        "scorings",
+        "reasons for refusals",
+        "states of an erasure",
+        "states of a revision",
+        "warnings of a search",
+        "kinds of an index",
+        "storages of a vector",
+    ],
 )
 def test_what_is_counted_has_one_number_on_the_wire_and_in_the_client(enum, prefix, record):
     assert {name.removeprefix(prefix): number for name, number in enum.items()} == {

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'recollect_api/internal/rpc_status.proto\x12\x16recollect_api.internal\x1a\x19google/protobuf/any.proto\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\x9f\x01\n\tErrorInfo\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x41\n\x08metadata\x18\x03 \x03(\x0b\x32/.recollect_api.internal.ErrorInfo.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8f\x01\n\nBadRequest\x12K\n\x10\x66ield_violations\x18\x01 \x03(\x0b\x32\x31.recollect_api.internal.BadRequest.FieldViolation\x1a\x34\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'recollect_api/internal/rpc_status.proto\x12\x16recollect_api.internal\x1a\x19google/protobuf/any.proto\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"\x9f\x01\n\tErrorInfo\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64omain\x18\x02 \x01(\t\x12\x41\n\x08metadata\x18\x03 \x03(\x0b\x32/.recollect_api.internal.ErrorInfo.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa1\x01\n\x13PreconditionFailure\x12I\n\nviolations\x18\x01 \x03(\x0b\x32\x35.recollect_api.internal.PreconditionFailure.Violation\x1a?\n\tViolation\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\x8f\x01\n\nBadRequest\x12K\n\x10\x66ield_violations\x18\x01 \x03(\x0b\x32\x31.recollect_api.internal.BadRequest.FieldViolation\x1a\x34\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERRORINFO']._serialized_end=334
   _globals['_ERRORINFO_METADATAENTRY']._serialized_start=287
   _globals['_ERRORINFO_METADATAENTRY']._serialized_end=334
-  _globals['_BADREQUEST']._serialized_start=337
-  _globals['_BADREQUEST']._serialized_end=480
-  _globals['_BADREQUEST_FIELDVIOLATION']._serialized_start=428
-  _globals['_BADREQUEST_FIELDVIOLATION']._serialized_end=480
+  _globals['_PRECONDITIONFAILURE']._serialized_start=337
+  _globals['_PRECONDITIONFAILURE']._serialized_end=498
+  _globals['_PRECONDITIONFAILURE_VIOLATION']._serialized_start=435
+  _globals['_PRECONDITIONFAILURE_VIOLATION']._serialized_end=498
+  _globals['_BADREQUEST']._serialized_start=501
+  _globals['_BADREQUEST']._serialized_end=644
+  _globals['_BADREQUEST_FIELDVIOLATION']._serialized_start=592
+  _globals['_BADREQUEST_FIELDVIOLATION']._serialized_end=644
 # @@protoc_insertion_point(module_scope)
