@@ -1,6 +1,7 @@
 """What can go wrong in the runtime, as one exception tree.
 
 RecollectError
+├── AlreadyRunning     another process does what only one may do at a time
 ├── SetupError         something that must be installed, started or reachable is not (Redis binary, Ray, a port)
 └── ArtifactError      a version or label of a model or an index is missing, torn or altered
     ├── VersionDamaged a file of a version is missing or altered
@@ -14,6 +15,10 @@ from collections.abc import Sequence
 
 class RecollectError(Exception):
     """Base of everything that the runtime raises on purpose."""
+
+
+class AlreadyRunning(RecollectError):  # noqa: N818 - it is the other's state, not the program's
+    """Another process does what only one may do at a time."""
 
 
 class SetupError(RecollectError):

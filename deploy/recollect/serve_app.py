@@ -135,6 +135,10 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
     if index is not None:
         index.check()
     reserve_port(settings.host, settings.port).close()
+    if settings.admin_port is not None:
+        if settings.admin_port == settings.port != 0:
+            raise SetupError(f"--admin-port must not be the gateway's port {settings.port}; choose another one")
+        reserve_port(settings.admin_host, settings.admin_port, option="--admin-port").close()
 
 
 def artifact_models(settings: Settings) -> ArtifactModels:
@@ -301,7 +305,7 @@ class RunningGateway:
         self.shutdown()
 
 
-def reserve_port(host: str, port: int) -> socket.socket:
+def reserve_port(host: str, port: int, *, option: str = "--port") -> socket.socket:
     """A socket that holds `port` of `host` (0: a free one) for replicas to share, and takes no connection itself.
 
     SetupError where another program listens there: sharing a port is open to every program of this user, so a second
@@ -318,8 +322,8 @@ def reserve_port(host: str, port: int) -> socket.socket:
         held.bind((host, port))
     except OSError as error:
         raise SetupError(
-            f"cannot listen on {address_of(host, port)} ({error.strerror or error}); choose another --port, "
-            "or 0 for a free one"
+            f"cannot listen on {address_of(host, port)} ({error.strerror or error}); choose another "
+            f"{option}, or 0 for a free one"
         ) from error
     return held
 

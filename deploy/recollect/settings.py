@@ -36,6 +36,15 @@ class Settings(BaseSettings):
     """Address that the gateway listens on."""
     port: int = Field(default=50051, ge=0, le=65535)
     """Port of the gateway; 0 takes a free one."""
+    admin_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port of the admin services, which change what answers; 0 takes a free one. None, unless asked for, leaves them
+    out: whoever has an account on this machine could call them, and a second service on it would want another port."""
+    admin_host: str = "127.0.0.1"
+    """Address that they listen on."""
+    build_sources: Path | None = None
+    """Directory below which indexes asked for over gRPC read Parquet files; None: `vectors` in `var`."""
+    build_niceness: int = Field(default=19, ge=0, le=19)
+    """How far builds and judgements asked for over gRPC stand back behind what serves: 0 not at all, 19 most."""
     replicas: int = Field(default=2, ge=1)
     """Gateway replicas on this node; they share one port."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)

@@ -65,9 +65,14 @@ class Verdict:
         return all(check.passed for check in self.checks)
 
     @property
+    def failed(self) -> list[Check]:
+        """The checks that did not pass."""
+        return [check for check in self.checks if not check.passed]
+
+    @property
     def reasons(self) -> list[str]:
         """Of the checks that failed."""
-        return [check.reason for check in self.checks if not check.passed]
+        return [check.reason for check in self.failed]
 
     def as_json(self) -> dict[str, Any]:
         """For a file or a log."""

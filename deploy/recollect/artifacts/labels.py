@@ -66,11 +66,7 @@ class Labels:
         check_name("label", label)
         before = self.get(label)
         if expected is not None and (before or "") != expected:
-            raise LabelMoved(
-                f"label {label!r} of {self._name!r} points at {before or 'nothing'}, not at {expected or 'nothing'} as "
-                "expected; look at what was activated meanwhile, then say it again",
-                current=before,
-            )
+            raise label_moved(self._name, label, before, expected)
         if before == version:
             return
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -134,3 +130,12 @@ class Labels:
     @property
     def _history(self) -> Path:
         return self._directory / ".history.jsonl"
+
+
+def label_moved(name: str, label: str, current: str | None, expected: str) -> LabelMoved:
+    """The error of a caller who expected `label` of `name` to point at something else."""
+    return LabelMoved(
+        f"label {label!r} of {name!r} points at {current or 'nothing'}, not at {expected or 'nothing'} as expected; "
+        "look at what was activated meanwhile, then say it again",
+        current=current or None,
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from recollect.errors import RecollectError
+from recollect.errors import AlreadyRunning
 
 
 @contextmanager
@@ -19,11 +19,11 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(path: Path, otherwise: str) -> Iterator[None]:
-    """Be the only block for `path`, without waiting: RecollectError says `otherwise` where another is."""
+    """Be the only block for `path`, without waiting: AlreadyRunning says `otherwise` where another is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RecollectError(f"{otherwise}; wait until it is done") from None
+            raise AlreadyRunning(f"{otherwise}; wait until it is done") from None
         yield

@@ -127,6 +127,16 @@ class ArtifactStore:
         marker = self.kind.marker
         return sorted(path.name for path in found if not path.name.startswith(".") and (path / marker).exists())
 
+    def version(self, name: str, version: str) -> Artifact:
+        """A version as it lies there, its bytes not checked; ArtifactError where there is none."""
+        if not _is_version(f"{name}/{version}") or version not in self.versions(name):
+            raise ArtifactError(self._unknown(name, version))
+        return Artifact(name=name, version=version, directory=self.root / name / version)
+
+    def manifest(self, artifact: Artifact) -> dict[str, Any]:
+        """What was noted when it was published, as `created` and `parents`; VersionDamaged where it cannot be read."""
+        return _manifest(artifact.directory)
+
     def set_label(self, name: str, label: str, version: str, *, expected: str | None = None) -> None:
         """Point `label` at `version`, in one step that readers see before or after, never between.
 

@@ -17,7 +17,7 @@ _FOLDER = ".building"
 
 @contextmanager
 def workplace(root: Path, name: str, noun: str) -> Iterator[Path]:
-    """The directory to make a version of `name` in; RecollectError where another command is there."""
+    """The directory to make a version of `name` in; AlreadyRunning where another command is there."""
     place = root / _FOLDER / name
     # The lock lies beside: what is made is removed when it is published.
     with alone(root / _FOLDER / f"{name}.lock", f"another command is changing {noun} {name!r}"):
@@ -28,7 +28,7 @@ def workplace(root: Path, name: str, noun: str) -> Iterator[Path]:
 def remove_unfinished(root: Path, name: str, noun: str) -> int:
     """Remove what a killed command left of `name`, which could have gone on there; returns bytes that were freed.
 
-    RecollectError where a command is there still.
+    AlreadyRunning where a command is there still.
     """
     if not (root / _FOLDER / name).exists():
         return 0

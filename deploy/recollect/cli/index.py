@@ -11,11 +11,14 @@ from recollect.cli.index_building import (
     WorkersOption,
     index_builder,
     pictures_to_embed,
+    show_built,
+    show_checks,
     show_refused,
-    show_verdict,
 )
 from recollect.cli.index_changes import add, delete
+from recollect.cli.index_remote import BuildThere, build_there, cancel, operations, version_row, watch
 from recollect.cli.index_search import search
+from recollect.cli.remote import TargetOption, admin_at
 from recollect.cli.versions import (
     ExpectedOption,
     JsonOption,
@@ -27,6 +30,7 @@ from recollect.cli.versions import (
     show_moved,
     show_removed,
     show_rollback,
+    show_rows,
     show_versions,
     store_of,
 )
@@ -94,6 +98,7 @@ def build(
     label: Annotated[str, typer.Option(help="Label for the new version if it may answer; empty for none.")] = "stable",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sample that is trained on.")] = 0,
     ray_address: RayOption = None,
+    target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build an index on Ray, judge it, publish it as a version, and let it answer if it may. Killed? Run it again, it
@@ -109,6 +114,9 @@ def build(
     and later ones until they are added again; what was added stays in where the source lacks it, if the same model
     embedded both. Otherwise nothing is built until you say `--drop-added`.
 
+    With `--target` a running service builds, slower than it serves, of --model, --gallery or --vectors, which are then
+    paths below its directory of build sources. Ctrl-C leaves the build to the service (see `watch` and `cancel`).
+
     Examples:
 
     `recollect index build items --model dare@stable`
@@ -118,18 +126,27 @@ def build(
     `recollect index build photos --images photos/ --encoder openai/clip-vit-base-patch32`
 
     `recollect index build looks --gallery shop@stable`
+
+    `recollect index build items --model dare@stable --target localhost:50052`
     """
     from recollect.indexes.embedding import PicturesToEmbed
     from recollect.indexes.facts import facts_of
     from recollect.indexes.merging import MergePolicy
     from recollect.indexes.sources import gallery_pictures, model_items, parquet_files, picture_encoder
 
-    settings = Settings.load(ray_address=ray_address)
     if sum(given is not None for given in (model, vectors, images, gallery)) != 1:
         raise typer.BadParameter("name one of --model, --vectors, --images and --gallery")
     if images is None and (encoder is not None or workers is not None):
         raise typer.BadParameter("--encoder and --workers say how --images are embedded; name these, or leave them out")
     wanted = _wanted(kind, storage, refine, memory_mb, normalized=not dot, seed=seed)
+    merge = MergePolicy(drop_added=drop_added, restore_deleted=restore_deleted)
+    if target is not None:
+        if images is not None or ray_address is not None:
+            raise typer.BadParameter("a service builds neither of --images nor with --ray-address; leave --target out")
+        request = BuildThere(name, model, vectors, gallery, wanted, aim, label, merge)
+        build_there(target, request, as_json=as_json)
+        return
+    settings = Settings.load(ray_address=ray_address)
     with index_builder(settings, label or None, aim) as builder:
         source: VectorSource | PicturesToEmbed
         if images is not None:
@@ -140,58 +157,44 @@ def build(
             source = gallery_pictures(settings, gallery)
         else:
             source = parquet_files(vectors) if vectors is not None else model_items(settings, str(model))
-        merge = MergePolicy(drop_added=drop_added, restore_deleted=restore_deleted)
         built = builder.rebuild(name, source, wanted.plan(), merge=merge)
     refused = source.refused if isinstance(source, PicturesToEmbed) else ()
     facts, merged = facts_of(built.artifact), built.merging
     counts = {"kept": len(merged.changes.kept), "left_out": merged.left_out, "dropped": len(merged.dropped)}
-    if as_json:
-        show_json(
-            [
-                {
-                    "index": name,
-                    "version": built.artifact.version,
-                    "label": label or None,
-                    "vectors": facts.index.count,
-                    "dim": facts.index.dimension,
-                    "spec": facts.spec,
-                    "merged": counts,
-                    "refused": [{"id": each.id, "reason": each.reason} for each in refused],
-                    **{check.name: check.value for check in built.verdict.checks},
-                }
-            ]
-        )
-        show_refused([f"{each.id}: {each.reason}" for each in refused])
-        return
-    named = f" ({name}@{label})" if label else ""
-    out.print(
-        f"{built.artifact.reference}{named}: {facts.index.count:,} vectors of {facts.index.dimension}, {facts.spec}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if any(counts.values()):
-        out.print(
-            f"of what was added since, {counts['kept']:,} that the source lacks are kept and {counts['dropped']:,} "
-            f"dropped; {counts['left_out']:,} of the source stay out because they were deleted",
-            highlight=False,
-            soft_wrap=True,
-        )
-    show_verdict(built.verdict)
+    row = {
+        "index": name,
+        "version": built.artifact.version,
+        "label": label or None,
+        "vectors": facts.index.count,
+        "dim": facts.index.dimension,
+        "spec": facts.spec,
+        "merged": counts,
+        "refused": [{"id": each.id, "reason": each.reason} for each in refused],
+    }
+    show_built(row, built.verdict.checks, as_json=as_json)
     show_refused([f"{each.id}: {each.reason}" for each in refused])
 
 
 index_app.command()(add)
 index_app.command()(delete)
 index_app.command()(search)
+index_app.command()(operations)
+index_app.command()(watch)
+index_app.command()(cancel)
 
 
 @index_app.command(name="list")
 @explains_errors
-def list_indexes(name: OptionalName = None, as_json: JsonOption = False) -> None:
-    """List versions of indexes and galleries, and the labels that point at them.
+def list_indexes(name: OptionalName = None, target: TargetOption = None, as_json: JsonOption = False) -> None:
+    """List versions of indexes and galleries, and the labels that point at them; of a service its indexes.
 
     Example: `recollect index list`
     """
+    if target is not None:
+        with admin_at(target) as client:
+            found = [version_row(version) for version in client.index_versions(name or "")]
+        show_rows(found, _contents, as_json=as_json)
+        return
     show_versions(_indexes(), name, _facts, _contents, as_json=as_json)
 
 
@@ -218,7 +221,7 @@ def verify(
         show_json([{"index": artifact.name, "version": artifact.version, **verdict.as_json()}])
     else:
         out.print(f"{artifact.reference} is whole", highlight=False)
-        show_verdict(verdict)
+        show_checks(verdict.checks)
     if not verdict.passed:
         raise typer.Exit(1)
 
@@ -230,12 +233,18 @@ def activate(
     version: VersionArgument,
     label: LabelOption = "stable",
     expected: ExpectedOption = None,
+    target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge a version beside the one that answers, and let a label point at it if it may answer.
 
     Example: `recollect index activate items 20261128T094952-541de118`
     """
+    if target is not None:
+        with admin_at(target) as client:
+            moved = client.activate_index(name, version, label=label, expected_version=expected)
+        show_moved(name, label, moved.version, moved.before or None, as_json=as_json)
+        return
     with index_builder(Settings.load(), label, 0) as builder:
         before = builder.store.labelled(name, label)
         builder.activate(name, version, label=label, expected=expected)
@@ -245,12 +254,21 @@ def activate(
 @index_app.command()
 @explains_errors
 def rollback(
-    name: NameArgument, label: LabelOption = "stable", expected: ExpectedOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    label: LabelOption = "stable",
+    expected: ExpectedOption = None,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let a label point at the version before, its hashes checked; again, at the one before that.
 
     Example: `recollect index rollback items`
     """
+    if target is not None:
+        with admin_at(target) as client:
+            moved = client.roll_back_index(name, label=label, expected_version=expected)
+        show_moved(name, label, moved.version, moved.before or None, as_json=as_json)
+        return
     show_rollback(_indexes(), name, label, expected, as_json=as_json)
 
 
@@ -315,6 +333,8 @@ def _facts(artifact: "Artifact") -> dict[str, Any]:
 def _contents(row: dict[str, Any]) -> str:
     if row["kind"] == "gallery":
         return "gallery: see `recollect composed galleries`"
+    if row.get("problem"):
+        return f"DAMAGED: {row['problem']}"
     from recollect.indexes.sources import shown_source
 
     source = shown_source(row["source"])

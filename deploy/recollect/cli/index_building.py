@@ -1,21 +1,22 @@
 """What the commands of `recollect index` share: who builds, and how an index and what it is worth are shown."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recollect.cli.console import err, show_table, step_progress
+from recollect.cli.console import err, out, show_json, show_table, step_progress
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
     from recollect.indexes.building import IndexBuilder
     from recollect.indexes.embedding import PictureEncoder, PicturesToEmbed
-    from retrieval.index.quality import Verdict
+    from recollect_api.admin import QualityCheck
+    from retrieval.index.quality import Check
 
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Processes that embed pictures, an encoder each; one a processor unless told.")
@@ -76,7 +77,26 @@ def show_refused(reasons: Sequence[str]) -> None:
         err.print(f"… and {len(reasons) - _LISTED:,} more that are left out", highlight=False)
 
 
-def show_verdict(verdict: "Verdict") -> None:
+def show_built(row: Mapping[str, Any], checks: "Sequence[Check] | Sequence[QualityCheck]", *, as_json: bool) -> None:
+    """Say what was built, as a line and a table, or as JSON."""
+    if as_json:
+        show_json([{**row, **{check.name: check.value for check in checks}}])
+        return
+    named = f" ({row['index']}@{row['label']})" if row["label"] else ""
+    what = f"{row['vectors']:,} vectors of {row['dim']}, {row['spec']}"
+    out.print(f"{row['index']}/{row['version']}{named}: {what}", highlight=False, soft_wrap=True)
+    merged = row["merged"]
+    if any(merged.values()):
+        out.print(
+            f"of what was added since, {merged['kept']:,} that the source lacks are kept and {merged['dropped']:,} "
+            f"dropped; {merged['left_out']:,} of the source stay out because they were deleted",
+            highlight=False,
+            soft_wrap=True,
+        )
+    show_checks(checks)
+
+
+def show_checks(checks: "Sequence[Check] | Sequence[QualityCheck]") -> None:
     """A row a check."""
-    rows = [(check.name, "yes" if check.passed else "NO", check.reason) for check in verdict.checks]
+    rows = [(check.name, "yes" if check.passed else "NO", check.reason) for check in checks]
     show_table("", ["check", "passed", "why"], rows)

@@ -11,8 +11,8 @@ from recollect.cli.index_building import (
     WorkersOption,
     index_builder,
     pictures_to_embed,
+    show_checks,
     show_refused,
-    show_verdict,
 )
 from recollect.cli.versions import JsonOption, NameArgument
 from recollect.settings import Settings
@@ -137,7 +137,7 @@ def _report(done: "Increment", label: str, *, as_json: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        show_verdict(done.verdict)
+        show_checks(done.verdict.checks)
         if done.advice is not None:
             out.print(done.advice, style="yellow", highlight=False, markup=False, soft_wrap=True)
     show_refused([each.reason for each in done.refused])

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import explains_errors, out, show_json
+from recollect.cli.remote import TargetOption, admin_at
 from recollect.cli.versions import (
     ExpectedOption,
     JsonOption,
@@ -16,12 +17,14 @@ from recollect.cli.versions import (
     show_moved,
     show_removed,
     show_rollback,
+    show_rows,
     show_versions,
     store_of,
 )
 
 if TYPE_CHECKING:
     from recollect.artifacts import Artifact, ArtifactStore
+    from recollect_api.admin import LabelMove, ModelVersion
 
 model_app = typer.Typer(
     help="Versions of models: which there are, which answers, and the way back.",
@@ -32,11 +35,16 @@ model_app = typer.Typer(
 
 @model_app.command(name="list")
 @explains_errors
-def list_models(name: OptionalName = None, as_json: JsonOption = False) -> None:
+def list_models(name: OptionalName = None, target: TargetOption = None, as_json: JsonOption = False) -> None:
     """List versions of models and the labels that point at them.
 
     Example: `recollect model list dare`
     """
+    if target is not None:
+        with admin_at(target) as client:
+            rows = [_version_row(version) for version in client.model_versions(name or "")]
+        show_rows(rows, _model_contents, as_json=as_json)
+        return
     show_versions(_models(), name, _model_facts, _model_contents, as_json=as_json)
 
 
@@ -64,12 +72,19 @@ def activate_model(
     version: VersionArgument,
     label: LabelOption = "stable",
     expected: ExpectedOption = None,
+    target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a label point at a version, its hashes checked first.
+    """Let a label point at a version, its hashes checked first. A service that is named by `--target` answers with it
+    at once where its recommender follows that label; without, it does when it starts again.
 
     Example: `recollect model activate dare 20261128T094952-541de118`
     """
+    if target is not None:
+        with admin_at(target) as client:
+            moved = client.activate_model(name, version, label=label, expected_version=expected)
+        _show_moved_there(name, label, moved, as_json=as_json)
+        return
     store = _models()
     store.resolve(f"{name}/{version}")
     before = store.labelled(name, label)
@@ -80,12 +95,21 @@ def activate_model(
 @model_app.command(name="rollback")
 @explains_errors
 def roll_model_back(
-    name: NameArgument, label: LabelOption = "stable", expected: ExpectedOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    label: LabelOption = "stable",
+    expected: ExpectedOption = None,
+    target: TargetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Let a label point at the version before; again, at the one before that.
+    """Let a label point at the version before; again, at the one before that. A service goes with it as for `activate`.
 
     Example: `recollect model rollback dare`
     """
+    if target is not None:
+        with admin_at(target) as client:
+            moved = client.roll_back_model(name, label=label, expected_version=expected)
+        _show_moved_there(name, label, moved, as_json=as_json)
+        return
     show_rollback(_models(), name, label, expected, as_json=as_json)
 
 
@@ -99,14 +123,31 @@ def remove_models(name: OptionalName = None, keep: KeepOption = 2, as_json: Json
     show_removed(_models(), name, keep, as_json=as_json)
 
 
-def _model_facts(artifact: "Artifact") -> dict[str, Any]:
-    import json
+def _version_row(version: "ModelVersion") -> dict[str, Any]:
+    """What a row tells of a service's version, as of one in this directory."""
+    return {
+        "name": version.name,
+        "version": version.version,
+        "labels": list(version.labels),
+        "test": dict(version.metrics),
+        "mb": round(version.size_bytes / 1e6, 1),
+    }
 
-    try:
-        found = json.loads((artifact.directory / "metrics.json").read_text()).get("test", {})
-    except (OSError, ValueError, AttributeError):
-        found = {}
-    return {"test": {key: value for key, value in found.items() if isinstance(value, float)}}
+
+def _show_moved_there(name: str, label: str, moved: "LabelMove", *, as_json: bool) -> None:
+    if as_json:
+        row = {"name": name, "label": label, "version": moved.version, "before": moved.before or None}
+        show_json([{**row, "answers": moved.answers}])
+        return
+    show_moved(name, label, moved.version, moved.before or None, as_json=False)
+    if moved.answers:
+        out.print("the service answers with it", highlight=False)
+
+
+def _model_facts(artifact: "Artifact") -> dict[str, Any]:
+    from recollect.artifacts.metrics import measured
+
+    return {"test": measured(artifact)}
 
 
 def _model_contents(row: dict[str, Any]) -> str:

@@ -1,7 +1,10 @@
 """`recollect serve`: answer over gRPC until it is told to stop."""
 
+import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +13,7 @@ import typer
 from recollect.cli.console import err, explains_errors, out
 
 if TYPE_CHECKING:
+    from recollect.admin.server import RunningAdmin
     from recollect.serve_app import RunningGateway
     from recollect.settings import Settings
 
@@ -53,6 +57,10 @@ def serve(
             help="Model of composed retrieval: `adafocal@LABEL`, a directory or a BLIP-2 on the hub; none by default.",
         ),
     ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the admin services, for this machine alone; 0 takes a free one, none by default."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
     ] = None,
@@ -79,6 +87,8 @@ def serve(
     `recollect serve --index items@stable`
 
     `recollect serve --events var/data/shop`
+
+    `recollect serve --index items@stable --admin-port 50052`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -97,6 +107,7 @@ def serve(
         classification=classification,
         composed_model=composed,
         index=index,
+        admin_port=admin_port,
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)
@@ -108,15 +119,35 @@ def serve(
                 # Ray has put a handler of its own in place.
                 stop.listen()
                 status.update(f"starting {settings.replicas} gateways with {served or 'no recommender'}")
-                with serve_app.run(settings, served, redis_url=redis_url) as gateway:
+                with (
+                    serve_app.run(settings, served, redis_url=redis_url) as gateway,
+                    _administered(settings, served, gateway) as admin,
+                ):
                     status.stop()
-                    _show_ready(gateway, settings)
+                    _show_ready(gateway, admin, settings)
                     stop.wait()
                     status.update("answering the calls in flight")
                     status.start()
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     err.print("stopped")
+
+
+@contextmanager
+def _administered(
+    settings: "Settings", model: str | None, gateway: "RunningGateway"
+) -> "Iterator[RunningAdmin | None]":
+    """The admin server of the gateways, where one is wanted; what it changes is written to stderr."""
+    if settings.admin_port is None:
+        yield None
+        return
+    from recollect.admin.models import FollowedModel
+    from recollect.admin.server import AdminConfig, RunningAdmin
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    followed = FollowedModel.of(model, gateway.swap)
+    with RunningAdmin(AdminConfig(settings=settings, port=settings.admin_port, followed=followed)) as admin:
+        yield admin
 
 
 class _StopSignals:
@@ -150,7 +181,7 @@ def _first_call(settings: "Settings", address: str) -> list[str]:
     return [f"try           recollect composed galleries --target {address}"] if settings.composed_model else []
 
 
-def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
+def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", settings: "Settings") -> None:
     from rich.panel import Panel
 
     from recollect.gateway.server import services_of
@@ -170,6 +201,7 @@ def _show_ready(gateway: "RunningGateway", settings: "Settings") -> None:
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
+        f"admin         {'none: no --admin-port' if admin is None else admin.address + ', open to whoever reaches it'}",
         f"histories     {histories}" + (f", completed from {settings.events}" if settings.events else ""),
         "",
         *_first_call(settings, gateway.address),

@@ -39,14 +39,13 @@ def show_versions(
     as_json: bool,
 ) -> None:
     """List every version, of `name` or of all, oldest first; `contents` says for people what `describe` found."""
-    from recollect.artifacts import Artifact
     from retrieval.files import size_of
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in [name] if name else store.names():
         labels = store.labels(each)
         for version in _require_versions(store, each):
-            artifact = Artifact(name=each, version=version, directory=store.root / each / version)
+            artifact = store.version(each, version)
             rows.append(
                 {
                     "name": each,
@@ -56,6 +55,11 @@ def show_versions(
                     "mb": round(size_of(artifact.directory) / 1e6, 1),
                 }
             )
+    show_rows(rows, contents, as_json=as_json)
+
+
+def show_rows(rows: list[dict[str, Any]], contents: Callable[[dict[str, Any]], str], *, as_json: bool) -> None:
+    """Show versions, each with its name, version, labels and mb; `contents` says for people what else is there."""
     if as_json:
         show_json(rows)
         return

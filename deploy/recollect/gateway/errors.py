@@ -2,6 +2,7 @@
 
 RecollectError
 └── CallError               a call that ends without an answer; carries the gRPC code, a constant reason and metadata
+    ├── (those of admin calls are in `recollect.admin.errors`)
     ├── InvalidCall         the request is wrong; names every field (INVALID_ARGUMENT)
     │   └── ImageNotRead    its picture is refused; metadata `refusal` says why
     ├── NotFound            no descriptor set has that name (NOT_FOUND)
@@ -55,6 +56,18 @@ class Violation:
     """Expected, actual and remedy."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precondition:
+    """One thing that is not as a call needs it."""
+
+    kind: str
+    """Which of them, as a constant of the service."""
+    subject: str
+    """Of what."""
+    description: str
+    """Expected, actual and remedy."""
+
+
 class CallError(RecollectError):
     """A call ends without an answer."""
 
@@ -62,6 +75,8 @@ class CallError(RecollectError):
     reason: ClassVar[str] = "INTERNAL_ERROR"
     retry_after_s: ClassVar[float | None] = None
     """When repeating the call makes sense, where that is known."""
+    preconditions: Sequence[Precondition] = ()
+    """What is not as the call needs it, where several things may not be."""
 
     def __init__(self, message: str, **metadata: str) -> None:
         super().__init__(message)
@@ -232,11 +247,25 @@ class Incident(CallError):  # noqa: N818
     """An error that nobody foresaw: the caller gets a name to ask for, the log gets the trace under that name."""
 
 
+def incident(name: str) -> Incident:
+    """The refusal of a call that met an error whose trace is in the log under `name`."""
+    return Incident(f"the service failed; its log has the reason under incident {name}", incident=name)
+
+
 def to_status(error: CallError) -> status_pb2.Status:
-    """`error` as google.rpc.Status with an ErrorInfo, and a BadRequest or a RetryInfo where there is one."""
+    """`error` as google.rpc.Status with an ErrorInfo, and a BadRequest, PreconditionFailure or RetryInfo where there is
+    one."""
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if isinstance(error, InvalidCall):
         details.append(error_details_pb2.BadRequest(field_violations=_listed(error.violations)))
+    if error.preconditions:
+        failures = [
+            error_details_pb2.PreconditionFailure.Violation(
+                type=each.kind, subject=each.subject, description=each.description
+            )
+            for each in error.preconditions
+        ]
+        details.append(error_details_pb2.PreconditionFailure(violations=failures))
     if error.retry_after_s is not None:
         details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=int(error.retry_after_s))))
     return status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_packed, details))

@@ -10,7 +10,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.gateway.errors import CallError, Incident, Unauthorised, abort
+from recollect.gateway.errors import CallError, Unauthorised, abort, incident
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +42,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except CallError as error:
                 await abort(context, error)
             except Exception:
-                incident = uuid.uuid4().hex
+                name = uuid.uuid4().hex
                 request_id = getattr(request, "request_id", "")
-                log.exception("incident %s in %s, request_id %r", incident, method, request_id)
-                message = f"the service failed; its log has the reason under incident {incident}"
-                await abort(context, Incident(message, incident=incident))
+                log.exception("incident %s in %s, request_id %r", name, method, request_id)
+                await abort(context, incident(name))
 
         return wrap(
             guarded,

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 
 from recollect.artifacts import INDEXES, STABLE, Artifact, ArtifactStore
-from recollect.artifacts.workplace import workplace
+from recollect.artifacts.removal import remove_half_published
+from recollect.artifacts.workplace import remove_unfinished, workplace
 from recollect.errors import IndexRefused, LabelMoved
 from recollect.indexes.merging import MERGE_ALL, MergePolicy, Merging, merging
 from retrieval.files import write_whole
@@ -138,6 +139,15 @@ class IndexBuilder:
         if version is None:
             return None
         return stored_changes(self.root / name / version / INDEX_DIRECTORY)
+
+
+def discard_unfinished(root: Path, name: str) -> int:
+    """Remove what a killed build of `name` left, which could have gone on; returns bytes that were freed.
+
+    AlreadyRunning where one is there still.
+    """
+    unfinished = remove_unfinished(root, name, INDEXES.noun)
+    return unfinished + remove_half_published(root / name)[1]
 
 
 def open_version(artifact: Artifact) -> VectorIndex:

@@ -1,7 +1,6 @@
 """Say what is built of vectors whose number is not known yet: what was asked for, and the rest as it then suits."""
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from retrieval.index.building import BuildPlan
 from retrieval.index.spec import IndexSpec, Kind, Storage, choose_spec
@@ -28,23 +27,6 @@ class SpecWanted:
     def plan(self) -> BuildPlan:
         """What is built, for any number of vectors of any length."""
         return BuildPlan(choose=self._choose, normalized=self.normalized, seed=self.seed)
-
-    def as_json(self) -> dict[str, Any]:
-        """For another process."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """What `as_json` made."""
-        kind, storage, refine = (values[name] for name in ("kind", "storage", "refine"))
-        return cls(
-            kind=None if kind is None else Kind(kind),
-            storage=None if storage is None else Storage(storage),
-            refine=None if refine is None else Storage(refine),
-            memory_bytes=values["memory_bytes"],
-            normalized=values["normalized"],
-            seed=values["seed"],
-        )
 
     def _choose(self, count: int, dimension: int) -> IndexSpec:
         return choose_spec(

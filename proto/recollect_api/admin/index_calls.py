@@ -27,6 +27,7 @@ class IndexCalls(BlockingAdminConnections):
         *,
         model: str | None = None,
         files: Sequence[str] | None = None,
+        gallery: str | None = None,
         kind: IndexKind = IndexKind.UNSPECIFIED,
         storage: VectorStorage = VectorStorage.UNSPECIFIED,
         refine: VectorStorage = VectorStorage.UNSPECIFIED,
@@ -35,18 +36,22 @@ class IndexCalls(BlockingAdminConnections):
         recall_aim: float | None = None,
         label: str = "stable",
         seed: int = 0,
+        drop_added: bool = False,
+        restore_deleted: bool = False,
         request_id: str = "",
         timeout_s: float | None = None,
     ) -> BuildOperation:
-        """Start to build a version of an index of the items of `model`, or of Parquet `files` with id and vector.
+        """Start to build a version of an index of a `model`'s items, of Parquet `files`, or of a `gallery`'s pictures.
 
         `files` are paths below the service's directory of build sources. `label` points at the version if it may
-        answer, none if it is empty. NotPossible where the index is being built: its `metadata` names the `operation`.
+        answer, none if it is empty. What was added and deleted since the last build is merged, unless `drop_added` or
+        `restore_deleted`. NotPossible where the index is being built: its `metadata` names the `operation`.
         """
         request = wire.build_request(
             name,
             model=model,
             files=files,
+            gallery=gallery,
             kind=kind,
             storage=storage,
             refine=refine,
@@ -55,6 +60,8 @@ class IndexCalls(BlockingAdminConnections):
             recall_aim=recall_aim,
             label=label,
             seed=seed,
+            drop_added=drop_added,
+            restore_deleted=restore_deleted,
             request_id=request_id,
         )
         timeout_s = either(timeout_s, self.timeout_s)
@@ -138,6 +145,7 @@ class AsyncIndexCalls(AsyncAdminConnections):
         *,
         model: str | None = None,
         files: Sequence[str] | None = None,
+        gallery: str | None = None,
         kind: IndexKind = IndexKind.UNSPECIFIED,
         storage: VectorStorage = VectorStorage.UNSPECIFIED,
         refine: VectorStorage = VectorStorage.UNSPECIFIED,
@@ -146,18 +154,22 @@ class AsyncIndexCalls(AsyncAdminConnections):
         recall_aim: float | None = None,
         label: str = "stable",
         seed: int = 0,
+        drop_added: bool = False,
+        restore_deleted: bool = False,
         request_id: str = "",
         timeout_s: float | None = None,
     ) -> BuildOperation:
-        """Start to build a version of an index of the items of `model`, or of Parquet `files` with id and vector.
+        """Start to build a version of an index of a `model`'s items, of Parquet `files`, or of a `gallery`'s pictures.
 
         `files` are paths below the service's directory of build sources. `label` points at the version if it may
-        answer, none if it is empty. NotPossible where the index is being built: its `metadata` names the `operation`.
+        answer, none if it is empty. What was added and deleted since the last build is merged, unless `drop_added` or
+        `restore_deleted`. NotPossible where the index is being built: its `metadata` names the `operation`.
         """
         request = wire.build_request(
             name,
             model=model,
             files=files,
+            gallery=gallery,
             kind=kind,
             storage=storage,
             refine=refine,
@@ -166,6 +178,8 @@ class AsyncIndexCalls(AsyncAdminConnections):
             recall_aim=recall_aim,
             label=label,
             seed=seed,
+            drop_added=drop_added,
+            restore_deleted=restore_deleted,
             request_id=request_id,
         )
         timeout_s = either(timeout_s, self.timeout_s)

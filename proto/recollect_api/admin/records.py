@@ -44,6 +44,10 @@ class VectorSource:
     """`NAME/VERSION`; empty for other kinds."""
     files: tuple[str, ...]
     """Below the service's directory of build sources by their path there, others by their name."""
+    gallery: str
+    """`NAME/VERSION`; empty for other kinds."""
+    encoder: str
+    """What embedded pictures; empty for other kinds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +93,8 @@ class IndexVersion:
     source: VectorSource
     quality: Quality
     """How it was judged when it was built."""
+    base: str
+    """The version that was built, and that this one differs from by what was added and deleted; empty where it was."""
     problem: str
     """Why nothing more can be said of it; empty otherwise."""
 
@@ -146,6 +152,18 @@ class BuildStep:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MergedChanges:
+    """What a build made of what was added to and deleted from the index since the build before."""
+
+    kept: int = 0
+    """Vectors that were added, which the source lacks."""
+    dropped: int = 0
+    """Vectors that were added."""
+    left_out: int = 0
+    """Vectors of the source, because their ids were deleted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOperation:
     """A build of an index, as far as it is."""
 
@@ -169,6 +187,7 @@ class BuildOperation:
     done: bool
     """Whether it has ended: `made` or `error` is there then."""
     made: IndexVersion | None
+    merged: MergedChanges
     error: ClientError | None
 
     def result(self) -> IndexVersion:

@@ -14,6 +14,7 @@ from recollect_api.admin.records import (
     IndexVersion,
     IndexVersionPage,
     LabelMove,
+    MergedChanges,
     ModelVersion,
     ModelVersionPage,
     OperationPage,
@@ -32,6 +33,7 @@ def build_request(
     *,
     model: str | None,
     files: Sequence[str] | None,
+    gallery: str | None,
     kind: IndexKind,
     storage: VectorStorage,
     refine: VectorStorage,
@@ -40,17 +42,20 @@ def build_request(
     recall_aim: float | None,
     label: str,
     seed: int,
+    drop_added: bool,
+    restore_deleted: bool,
     request_id: str,
 ) -> indexes_pb2.IndexesBuildRequest:
     """The message of a Build call; ValueError where not one source is named."""
-    if (model is None) == (files is None):
-        raise ValueError("give either model or files")
+    if sum(given is not None for given in (model, files, gallery)) != 1:
+        raise ValueError("give one of model, files and gallery")
     if isinstance(files, str):
         raise ValueError(f"files must be a list of paths, got a text; put it into a list: [{files!r}]")
     return indexes_pb2.IndexesBuildRequest(
         name=name,
         model=None if model is None else indexes_pb2.ModelItems(model=model),
         parquet=None if files is None else indexes_pb2.ParquetFiles(paths=files),
+        gallery=None if gallery is None else indexes_pb2.GalleryPictures(gallery=gallery),
         specification=indexes_pb2.IndexSpecification(
             kind=indexes_pb2.IndexKind.ValueType(int(kind)),
             storage=indexes_pb2.VectorStorage.ValueType(int(storage)),
@@ -61,6 +66,8 @@ def build_request(
         recall_aim=recall_aim,
         label=label,
         seed=seed,
+        drop_added=drop_added,
+        restore_deleted=restore_deleted,
         request_id=request_id,
     )
 
@@ -69,11 +76,12 @@ def operation(message: operations_pb2.Operation) -> BuildOperation:
     """How far a build is."""
     metadata = indexes_pb2.IndexesBuildMetadata()
     message.metadata.Unpack(metadata)
-    ended, made = message.WhichOneof("result"), None
+    ended, made, merged = message.WhichOneof("result"), None, MergedChanges()
     if ended == "response":
         response = indexes_pb2.IndexesBuildResponse()
         message.response.Unpack(response)
-        made = index_version(response.version)
+        made, changes = index_version(response.version), response.merged
+        merged = MergedChanges(kept=changes.kept, dropped=changes.dropped, left_out=changes.left_out)
     return BuildOperation(
         name=message.name,
         index=metadata.name,
@@ -87,6 +95,7 @@ def operation(message: operations_pb2.Operation) -> BuildOperation:
         request_id=metadata.request_id,
         done=message.done,
         made=made,
+        merged=merged,
         error=from_status(message.error.SerializeToString()) if ended == "error" else None,
     )
 
@@ -112,6 +121,7 @@ def index_version(found: indexes_pb2.IndexVersion) -> IndexVersion:
         probes=found.probes,
         source=_source(found.source),
         quality=quality(found.quality),
+        base=found.base,
         problem=found.problem,
     )
 
@@ -180,7 +190,13 @@ def _model_version(found: models_pb2.ModelVersion) -> ModelVersion:
 
 
 def _source(found: indexes_pb2.VectorSource) -> VectorSource:
-    return VectorSource(kind=found.kind, model=found.model, files=tuple(found.files))
+    return VectorSource(
+        kind=found.kind,
+        model=found.model,
+        files=tuple(found.files),
+        gallery=found.gallery,
+        encoder=found.encoder,
+    )
 
 
 def _step(found: indexes_pb2.BuildStep) -> BuildStep:

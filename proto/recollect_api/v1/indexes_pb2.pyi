@@ -130,6 +130,28 @@ class ParquetFiles(_message.Message):
 Global___ParquetFiles: _TypeAlias = ParquetFiles  # noqa: Y015
 
 @_typing.final
+class GalleryPictures(_message.Message):
+    """The pictures of a gallery, each by the mean of its vectors: pictures are found that are alike as a whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    """`NAME@LABEL`, which is followed once, when the build is asked for, or `NAME/VERSION`: `shop@stable` for instance."""
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GalleryPictures: _TypeAlias = GalleryPictures  # noqa: Y015
+
+@_typing.final
 class IndexSpecification(_message.Message):
     """What is built of the vectors."""
 
@@ -176,11 +198,14 @@ class IndexesBuildRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     PARQUET_FIELD_NUMBER: _builtins.int
+    GALLERY_FIELD_NUMBER: _builtins.int
     SPECIFICATION_FIELD_NUMBER: _builtins.int
     RECALL_AIM_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DROP_ADDED_FIELD_NUMBER: _builtins.int
+    RESTORE_DELETED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the index."""
     recall_aim: _builtins.float
@@ -191,6 +216,12 @@ class IndexesBuildRequest(_message.Message):
     """Seed of the sample that is trained on."""
     request_id: _builtins.str
     """The caller's name for this call, at most 128 bytes. Comes back in the operation and in the service's logs."""
+    drop_added: _builtins.bool
+    """Drops vectors that were added since the last build and that the source lacks. Otherwise they are kept where the same
+    model embedded both, and the build ends with BUILD_FAILED where it did not.
+    """
+    restore_deleted: _builtins.bool
+    """Takes ids back in that were deleted since the last build, where the source has them. Otherwise they stay out."""
     @_builtins.property
     def model(self) -> Global___ModelItems:
         """The items of a model."""
@@ -198,6 +229,10 @@ class IndexesBuildRequest(_message.Message):
     @_builtins.property
     def parquet(self) -> Global___ParquetFiles:
         """Parquet files."""
+
+    @_builtins.property
+    def gallery(self) -> Global___GalleryPictures:
+        """The pictures of a gallery, each by one vector."""
 
     @_builtins.property
     def specification(self) -> Global___IndexSpecification:
@@ -209,19 +244,22 @@ class IndexesBuildRequest(_message.Message):
         name: _builtins.str = ...,
         model: Global___ModelItems | None = ...,
         parquet: Global___ParquetFiles | None = ...,
+        gallery: Global___GalleryPictures | None = ...,
         specification: Global___IndexSpecification | None = ...,
         recall_aim: _builtins.float | None = ...,
         label: _builtins.str = ...,
         seed: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        drop_added: _builtins.bool = ...,
+        restore_deleted: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall_aim", b"_recall_aim", "model", b"model", "parquet", b"parquet", "recall_aim", b"recall_aim", "source", b"source", "specification", b"specification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recall_aim", b"_recall_aim", "gallery", b"gallery", "model", b"model", "parquet", b"parquet", "recall_aim", b"recall_aim", "source", b"source", "specification", b"specification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall_aim", b"_recall_aim", "label", b"label", "model", b"model", "name", b"name", "parquet", b"parquet", "recall_aim", b"recall_aim", "request_id", b"request_id", "seed", b"seed", "source", b"source", "specification", b"specification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recall_aim", b"_recall_aim", "drop_added", b"drop_added", "gallery", b"gallery", "label", b"label", "model", b"model", "name", b"name", "parquet", b"parquet", "recall_aim", b"recall_aim", "request_id", b"request_id", "restore_deleted", b"restore_deleted", "seed", b"seed", "source", b"source", "specification", b"specification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__recall_aim: _TypeAlias = _typing.Literal["recall_aim"]  # noqa: Y015
     _WhichOneofArgType__recall_aim: _TypeAlias = _typing.Literal["_recall_aim", b"_recall_aim"]  # noqa: Y015
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["model", "parquet"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["model", "parquet", "gallery"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__recall_aim) -> _WhichOneofReturnType__recall_aim | None: ...
@@ -341,22 +379,58 @@ class IndexesBuildResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def version(self) -> Global___IndexVersion:
         """The new version, and which labels point at it."""
+
+    @_builtins.property
+    def merged(self) -> Global___MergedChanges:
+        """What was added to and deleted from the index since the build before, and what became of it."""
 
     def __init__(
         self,
         *,
         version: Global___IndexVersion | None = ...,
+        merged: Global___MergedChanges | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["merged", b"merged", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["merged", b"merged", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IndexesBuildResponse: _TypeAlias = IndexesBuildResponse  # noqa: Y015
+
+@_typing.final
+class MergedChanges(_message.Message):
+    """What a build made of changes since the build before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEPT_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    kept: _builtins.int
+    """Vectors that were added, which the source lacks and which are kept."""
+    dropped: _builtins.int
+    """Vectors that were added and are dropped."""
+    left_out: _builtins.int
+    """Vectors of the source that stay out because their ids were deleted."""
+    def __init__(
+        self,
+        *,
+        kept: _builtins.int = ...,
+        dropped: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "kept", b"kept", "left_out", b"left_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MergedChanges: _TypeAlias = MergedChanges  # noqa: Y015
 
 @_typing.final
 class VectorSource(_message.Message):
@@ -367,10 +441,16 @@ class VectorSource(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     FILES_FIELD_NUMBER: _builtins.int
+    GALLERY_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What kind of source, such as `model` or `parquet`."""
+    """What kind of source, such as `model`, `parquet`, `gallery` or `images`."""
     model: _builtins.str
     """The model as `NAME/VERSION`; empty for other kinds."""
+    gallery: _builtins.str
+    """The gallery as `NAME/VERSION`; empty for other kinds."""
+    encoder: _builtins.str
+    """What embedded pictures; empty for other kinds. Of a path the last part."""
     @_builtins.property
     def files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The files; below the service's directory of build sources by their path there, others by their name."""
@@ -381,10 +461,12 @@ class VectorSource(_message.Message):
         kind: _builtins.str = ...,
         model: _builtins.str = ...,
         files: _abc.Iterable[_builtins.str] | None = ...,
+        gallery: _builtins.str = ...,
+        encoder: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["files", b"files", "kind", b"kind", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "files", b"files", "gallery", b"gallery", "kind", b"kind", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -408,6 +490,7 @@ class IndexVersion(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the index."""
     version: _builtins.str
@@ -424,6 +507,8 @@ class IndexVersion(_message.Message):
     """Lists that a search looks through; of a graph, candidates that it keeps in view; 0 where all vectors are compared."""
     problem: _builtins.str
     """Why nothing more can be said of it, where its files cannot be read; empty otherwise."""
+    base: _builtins.str
+    """The version that was built, and that this one differs from by what was added and deleted; empty where it was built."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The labels that point at it."""
@@ -455,10 +540,11 @@ class IndexVersion(_message.Message):
         source: Global___VectorSource | None = ...,
         quality: Global___Quality | None = ...,
         problem: _builtins.str = ...,
+        base: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "quality", b"quality", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dimension", b"dimension", "factory", b"factory", "labels", b"labels", "name", b"name", "probes", b"probes", "problem", b"problem", "quality", b"quality", "size_bytes", b"size_bytes", "source", b"source", "vectors", b"vectors", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "dimension", b"dimension", "factory", b"factory", "labels", b"labels", "name", b"name", "probes", b"probes", "problem", b"problem", "quality", b"quality", "size_bytes", b"size_bytes", "source", b"source", "vectors", b"vectors", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,66 @@
+"""Write one line of log for everything that changes something: who asked for what, and what came of it."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]
+import grpc.aio  # type: ignore[import-untyped]
+from google.protobuf.json_format import MessageToDict
+
+from recollect.gateway.errors import CallError
+
+log = logging.getLogger("recollect.audit")
+log.setLevel(logging.INFO)
+
+_AUDITED = ("/recollect_api.v1.Indexes/", "/recollect_api.v1.Models/", "/google.longrunning.Operations/")
+_READING = ("List", "Verify", "GetOperation", "ListOperations", "WaitOperation")
+"""Methods that change nothing; all others are written down."""
+
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+
+
+def audit(what: str, outcome: str, **facts: Any) -> None:
+    """Write the line; whatever a caller sent is in it as JSON, so that it cannot begin another one."""
+    log.info("%s -> %s %s", what, outcome, json.dumps(facts, sort_keys=True))
+
+
+class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Write down every call that changes something; stands inside of what turns errors into statuses."""
+
+    async def intercept_service(
+        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler:
+        """Wrap the handlers of methods that change something."""
+        handler = await continuation(details)
+        method: str = details.method
+        if handler is None or not method.startswith(_AUDITED) or method.rpartition("/")[2] in _READING:
+            return handler
+        what = ".".join(method.rpartition(".")[2].split("/"))
+
+        async def written(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            # Asked for now: a call that has ended has no peer any more.
+            peer, outcome, answer = context.peer(), "CANCELLED, and may be done", None
+            try:
+                answer = await handler.unary_unary(request, context)
+                outcome = "OK"
+            except CallError as error:
+                outcome = f"{error.code.name} {error.reason}"
+                raise
+            except Exception:
+                outcome = "INTERNAL"
+                raise
+            finally:
+                audit(what, outcome, peer=peer, request=_told(request), response=_told(answer))
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(
+            written,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _told(message: Any) -> dict[str, Any] | None:
+    return None if message is None else MessageToDict(message, preserving_proto_field_name=True)
