@@ -32,9 +32,10 @@ from recsys.errors import ConfigError, SourceError
 
 _EXPECTED = "an event log as CSV with a header, or Parquet"
 _DELIMITERS = ",\t;|"
-_SAMPLE_ROWS = 10_000
+SAMPLE_ROWS = 10_000
+"""Rows that units and kinds of ids are judged by."""
 _TIME_UNITS = ("auto", *MS_PER_UNIT, "iso")
-_ID_KINDS = ("auto", "integer", "text")
+ID_KINDS = ("auto", "integer", "text")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +70,8 @@ class ColumnsOptions:
     def __post_init__(self) -> None:
         if self.time_unit not in _TIME_UNITS:
             raise ConfigError(f"time_unit must be one of {', '.join(_TIME_UNITS)}, got {self.time_unit!r}")
-        if self.ids not in _ID_KINDS:
-            raise ConfigError(f"ids must be one of {', '.join(_ID_KINDS)}, got {self.ids!r}")
+        if self.ids not in ID_KINDS:
+            raise ConfigError(f"ids must be one of {', '.join(ID_KINDS)}, got {self.ids!r}")
         if self.delimiter is not None and len(self.delimiter.encode()) != 1:
             raise ConfigError(f"delimiter must be one ASCII character, got {self.delimiter!r}")
         if self.time_format is not None and self.time_unit not in ("auto", "iso"):
@@ -92,21 +93,21 @@ def open_columns(path: Path, options: ColumnsOptions) -> pl.LazyFrame:
     nested = [name for name in wanted if schema[name].is_nested() or schema[name] == pl.Binary]
     if nested:
         raise SourceError(f"{path}: column {nested[0]!r} holds {schema[nested[0]]}; expected text, numbers or times")
-    sample = frame.select(list(dict.fromkeys(wanted))).head(_SAMPLE_ROWS).collect(engine="streaming")
-    user = _text(options.user, schema[options.user])
-    raw_item, item, item_is_int = _id(options.item, schema, sample, options.ids)
+    sample = frame.select(list(dict.fromkeys(wanted))).head(SAMPLE_ROWS).collect(engine="streaming")
+    user = text_of(options.user, schema[options.user])
+    raw_item, item, item_is_int = id_of(options.item, schema, sample, options.ids)
     reasons = [*broken, ("missing user", user.is_null())]
     reasons += key_reasons("item", raw_item, item, integers=item_is_int, required=True)
     category = pl.lit(None, dtype=pl.Int64)
     if options.category is not None:
-        raw_category, category, is_int = _id(options.category, schema, sample, options.ids)
+        raw_category, category, is_int = id_of(options.category, schema, sample, options.ids)
         reasons += key_reasons("category", raw_category, category, integers=is_int, required=False)
     time_ms = _time(options, schema[options.time], sample[options.time])
     reasons += time_reasons(time_ms)
     event_type = pl.lit(int(event_type_of(options.default_type)), dtype=pl.UInt8)
     if options.type is not None:
         meaning = EVENT_NAMES | {key.lower(): event_type_of(value) for key, value in options.type_values.items()}
-        name = _text(options.type, schema[options.type]).str.to_lowercase()
+        name = text_of(options.type, schema[options.type]).str.to_lowercase()
         event_type = event_type_expression(name, meaning)
         reasons.append(("unknown event type", event_type.is_null()))
     return canonical(
@@ -126,7 +127,7 @@ def _scan(path: Path, options: ColumnsOptions) -> tuple[pl.LazyFrame, list[Reaso
     return frame, [("empty line", empty), ("wrong number of columns", pl.col(EXTRA_COLUMN).is_not_null())]
 
 
-def _text(name: str, dtype: pl.DataType) -> pl.Expr:
+def text_of(name: str, dtype: pl.DataType) -> pl.Expr:
     """A column as text; 17.0, a whole number that once shared its column with a missing one, is "17"."""
     if dtype.is_float():
         column = pl.col(name)
@@ -137,9 +138,9 @@ def _text(name: str, dtype: pl.DataType) -> pl.Expr:
     return pl.col(name).cast(pl.String)
 
 
-def _id(name: str, schema: pl.Schema, sample: pl.DataFrame, ids: str) -> tuple[pl.Expr, pl.Expr, bool]:
+def id_of(name: str, schema: pl.Schema, sample: pl.DataFrame, ids: str) -> tuple[pl.Expr, pl.Expr, bool]:
     """Raw expression, parsed expression (Int64 or String) and whether ids are integers."""
-    raw = _text(name, schema[name])
+    raw = text_of(name, schema[name])
     if ids == "auto":
         values = sample.select(raw.alias("raw"))["raw"].drop_nulls()
         readable = values.cast(pl.Int64, strict=False).count()

@@ -22,8 +22,8 @@ class OnlineRetailOptions:
     """Nothing to set: the protocol is fixed."""
 
 
-def open_online_retail(path: Path, options: OnlineRetailOptions) -> pl.LazyFrame:  # noqa: ARG001 - one signature for all
-    """Lines with a customer, a description and a positive quantity; item = description, category = its last word."""
+def scan_online_retail(path: Path) -> tuple[pl.LazyFrame, list[str], list[Reason]]:
+    """The lines as they are, the columns that the file has, and what breaks a line; SourceError for another file."""
     broken: list[Reason] = []
     if file_kind(path, _EXPECTED) == "parquet":
         frame = scan_parquet_rows(path, _EXPECTED)
@@ -33,9 +33,14 @@ def open_online_retail(path: Path, options: OnlineRetailOptions) -> pl.LazyFrame
         frame = scan_rows(path, names, delimiter=",", quote='"', header=True)
         broken = [("wrong number of columns", pl.col(EXTRA_COLUMN).is_not_null())]
     present = {spelling: name for spelling, name in _SPELLINGS.items() if spelling in names}
-    frame = frame.rename(present)
     found = [present.get(name, name) for name in names]
     require_columns(path, _EXPECTED, found, _WANTED, "for other columns use `--format columns`")
+    return frame.rename(present), found, broken
+
+
+def open_online_retail(path: Path, options: OnlineRetailOptions) -> pl.LazyFrame:  # noqa: ARG001 - one signature for all
+    """Lines with a customer, a description and a positive quantity; item = description, category = its last word."""
+    frame, _, broken = scan_online_retail(path)
     # Customer numbers passed through a spreadsheet as 17850.0: a whole number loses its fraction, anything else stays.
     frame = frame.with_columns(pl.col("CustomerID", "Description").cast(pl.String))
     number = filled("CustomerID").cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String)
