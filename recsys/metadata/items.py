@@ -117,7 +117,7 @@ class ItemMetadata:
     def take(self, item_ids: npt.ArrayLike, columns: Sequence[str]) -> pl.DataFrame:
         """`columns` of `item_ids` [T], a row each, in their order; nulls where the catalogue does not have an item."""
         rows = pl.Series(self.rows_of(item_ids), dtype=pl.Int64)
-        return self.frame.select(columns)[rows.set(rows < 0, None)]
+        return self.frame.select(pl.col(list(columns)).gather(rows.set(rows < 0, None)))
 
     def unknown_columns(self, columns: Sequence[str]) -> list[tuple[int, str]]:
         """Place of each of `columns` that there is not, and what to say of it."""

@@ -75,6 +75,16 @@ def write_pictures(
     return directory / CAPTIONS_FILE
 
 
+def first_pictures(table: Path) -> dict[str, str]:
+    """Item's name → path, relative to the folder, of its first picture, by what `write_pictures` returned."""
+    with table.open(encoding="utf-8", newline="") as file:
+        first: dict[str, str] = {}
+        for row in csv.DictReader(file):
+            # A name is a caption of its own pictures alone.
+            first.setdefault(row["caption"], row["image"])
+    return first
+
+
 def _file_name(name: str) -> str:
     """The name with hyphens for all but letters and digits."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]

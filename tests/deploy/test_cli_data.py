@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -131,3 +132,19 @@ def test_help_imports_nothing_heavy():
     package += "cli.__path__ = [recollect.__path__[0] + '/cli']; sys.modules['recollect.cli'] = cli; "
     done = subprocess.run([sys.executable, "-c", package + program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_pictures_of_a_store_s_items_are_told_in_its_catalogue(run, tmp_path):
+    small = ("--users", 6, "--items", 12, "--categories", 4, "--events", 20, "--days", 20)
+    assert run("generate", *small, "--to", "s").exit_code == 0
+    drawn = run("pictures", "--store", "s", "--to", "drawn", "--per-item", 2, "--size", 16)
+    assert drawn.exit_code == 0, drawn.output
+    assert drawn.stdout.splitlines() == ["drawn/captions.csv", "drawn/catalogue.parquet"]
+    before, after = (pl.read_parquet(tmp_path / folder / "catalogue.parquet") for folder in ("s", "drawn"))
+    assert after.drop("image").equals(before)
+    # What nobody looked at is in no log, and is not drawn.
+    items = EventStore(tmp_path / "s").catalogue
+    seen = [items.name_of(item_id) for item_id in items.item_ids[1:]]
+    assert set(after.drop_nulls("image")["name"]) == set(seen)
+    for image in after["image"].drop_nulls():
+        assert (tmp_path / "drawn" / image).read_bytes().startswith(b"\xff\xd8")

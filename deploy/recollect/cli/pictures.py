@@ -24,6 +24,8 @@ def pictures(
 ) -> None:
     """Draw the items of a generated shop: a folder a product, and `captions.csv` with what is true of each picture.
 
+    With `--store`, the shop's catalogue is written there too, each item with the path of its first picture.
+
     Example: `recollect data pictures --to shop`, then `recollect encoder train shop --preset demo-shop`
     """
     from retrieval.shop import write_pictures
@@ -42,6 +44,9 @@ def pictures(
         )
     err.print(f"{len(names) * per_item:,} pictures of {len(names):,} items", highlight=False)
     out.print(str(table), highlight=False, soft_wrap=True)
+    catalogue = None if store is None else _write_catalogue(store, table)
+    if catalogue is not None:
+        out.print(str(catalogue), highlight=False, soft_wrap=True)
 
 
 def _names(store: Path | None) -> list[str]:
@@ -58,3 +63,20 @@ def _names(store: Path | None) -> list[str]:
 
     catalogue = EventStore(store).catalogue
     return [catalogue.name_of(int(item_id)) for item_id in catalogue.item_ids[1:]]
+
+
+def _write_catalogue(store: Path, table: Path) -> Path | None:
+    """The store's catalogue with images, beside the pictures; None where the store has none."""
+    import polars as pl
+
+    from recsys.data.shop import CATALOGUE_FILE
+    from retrieval.shop import first_pictures
+
+    if not (store / CATALOGUE_FILE).is_file():
+        return None
+    drawn = pl.DataFrame({"name": list(pictures := first_pictures(table)), "image": list(pictures.values())})
+    path = table.parent / CATALOGUE_FILE
+    pl.read_parquet(store / CATALOGUE_FILE).join(drawn, on="name", how="left", maintain_order="left").write_parquet(
+        path
+    )
+    return path

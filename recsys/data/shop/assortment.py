@@ -1,5 +1,6 @@
 """What a generated shop sells: categories of uneven size, sub-tastes within them, and the few items that most want."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,3 +71,11 @@ class Assortment:
         power = 1 - self.exponent
         x = (uniform * ((count + 1.0) ** power - 1) + 1) ** (1 / power)
         return np.minimum(x.astype(np.int64) - 1, count - 1)
+
+
+def item_ids(config: ShopConfig, item: Ints) -> Ints:
+    """Ids 1 … V, shuffled so that an id tells neither category nor popularity."""
+    step = next(
+        step for step in range(round(config.items * 0.618), 2 * config.items + 2) if math.gcd(step, config.items) == 1
+    )
+    return (item * step + config.seed) % config.items + 1

@@ -1,6 +1,5 @@
 """Write a generated shop where it is wanted: straight into an event store, or as a log in Taobao's format."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +9,9 @@ import polars as pl
 
 from recsys.data.event_store import EventType
 from recsys.data.ingest import ImportReport, write_store
-from recsys.data.shop.assortment import Assortment, Ints
+from recsys.data.shop.assortment import Assortment, item_ids
 from recsys.data.shop.behaviour import EventChunk, event_chunks
+from recsys.data.shop.catalogue import write_shop_catalogue
 from recsys.data.shop.config import ShopConfig
 from recsys.data.shop.names import category_names, item_names
 from recsys.data.store_writer import Progress
@@ -49,10 +49,13 @@ def shop_batches(config: ShopConfig) -> Iterator[pl.DataFrame]:
 def build_shop(
     config: ShopConfig, destination: Path | str, *, overwrite: bool = False, progress: Progress | None = None
 ) -> ImportReport:
-    """Generate the shop into an event store at `destination`, streamed: memory does not grow with the events."""
+    """Generate the shop into an event store at `destination`, streamed: memory does not grow with the events.
+
+    Its catalogue lies in the same directory, see `recsys.data.shop.catalogue`.
+    """
     source = {"format": "generated", "options": asdict(config)}
     expected = round(config.users * config.mean_events)
-    return write_store(
+    report = write_store(
         shop_batches(config),
         destination,
         source=source,
@@ -60,6 +63,8 @@ def build_shop(
         progress=progress,
         expected_rows=expected,
     )
+    write_shop_catalogue(config, Path(destination))
+    return report
 
 
 def write_taobao_csv(config: ShopConfig, path: Path | str, *, progress: Progress | None = None) -> int:
@@ -89,11 +94,3 @@ def _taobao_frame(config: ShopConfig, assortment: Assortment, chunk: EventChunk)
         "time": pl.Series(chunk.time_ms // 1000),
     }
     return pl.DataFrame(columns)
-
-
-def item_ids(config: ShopConfig, item: Ints) -> Ints:
-    """Ids 1 … V, shuffled so that an id tells neither category nor popularity."""
-    step = next(
-        step for step in range(round(config.items * 0.618), 2 * config.items + 2) if math.gcd(step, config.items) == 1
-    )
-    return (item * step + config.seed) % config.items + 1

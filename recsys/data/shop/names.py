@@ -169,6 +169,17 @@ def item_names(assortment: Assortment) -> list[str]:
     return names
 
 
+def materials(assortment: Assortment) -> list[str]:
+    """The material of each item, which is its sub-taste."""
+    listed = _listed()
+    found: list[str] = []
+    for category, (begin, end) in enumerate(zip(assortment.begins[:-1], assortment.begins[1:], strict=True)):
+        of_department = listed[category % len(listed)][0].materials
+        tastes = int(assortment.tastes[category])
+        found += [of_department[place % tastes % len(of_department)] for place in range(int(end - begin))]
+    return found
+
+
 def _listed() -> list[tuple[Department, str]]:
     """Every (department, product), the departments by turns."""
     longest = max(len(department.products) for department in DEPARTMENTS)

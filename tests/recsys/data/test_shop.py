@@ -9,8 +9,7 @@ import pytest
 from recsys.data.event_store import EventStore
 from recsys.data.ingest import ingest
 from recsys.data.shop import ShopConfig, build_shop, demo_shop, shop_batches, taobao_scale, write_taobao_csv
-from recsys.data.shop.assortment import Assortment
-from recsys.data.shop.generate import item_ids
+from recsys.data.shop.assortment import Assortment, item_ids
 from recsys.data.shop.names import category_names, item_names
 from recsys.errors import ConfigError
 

@@ -28,6 +28,7 @@ def test_many_items_at_once_and_what_is_missing_is_known_as_such(metadata: ItemM
     assert taken["price"].to_list() == [80.0, None, 10.0, 80.0]
     assert taken["category"].to_list() == [["kitchen"], None, ["bowls", "kitchen"], ["kitchen"]]
     assert metadata.take(np.empty(0, dtype=np.int64), ["name"]).height == 0
+    assert metadata.take([15], ["name", "tags"]).rows() == [(None, None)]
 
 
 @pytest.mark.parametrize(
