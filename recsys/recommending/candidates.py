@@ -1,5 +1,6 @@
 """Find a few hundred items that a user may want among millions: those like what the user did, and what is popular."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -12,8 +13,12 @@ from recsys.ranking import Ranking
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Allowed = Callable[[Ids], npt.NDArray[np.bool_]]
+"""Which of some items [C] may be shown."""
 
 _NONE: Ids = np.empty(0, dtype=np.int64)
+_WIDER = 4
+"""How many times as many neighbours are looked up where too few may be shown."""
 
 
 class Origin(IntEnum):
@@ -56,6 +61,8 @@ class CandidateConfig:
     """Further distinct items, those with the most attention, whose neighbours are looked up; 0 spares a ranking."""
     neighbours: int = 50
     """Neighbours of each."""
+    widest: int = 800
+    """Neighbours of each at most, where few of them may be shown."""
     asked: int = 100
     """Candidates from the recent items that are ranked to learn what the model looks at."""
     popular_share: float = 0.3
@@ -70,6 +77,8 @@ class CandidateConfig:
         for name in ("candidates", "recent", "neighbours", "asked"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.widest < self.neighbours:
+            raise ConfigError(f"widest must be at least neighbours, {self.neighbours}, got {self.widest}")
         if self.attended < 0:
             raise ConfigError(f"attended must be at least 0, got {self.attended}")
         for name in ("popular_share", "again_share"):
@@ -105,24 +114,31 @@ def find_candidates(
     *,
     excluded: Ids | None = None,
     again: bool = False,
+    allowed: Allowed | None = None,
 ) -> Candidates:
     """Candidates for a user with `history` [L], oldest first; `popular` is in descending order.
 
     Neighbours of the latest items and of those with the most attention are ordered by the sum of how alike they are to
     each; what is popular has the last places. With `again`, items of the history come first. Nothing of `excluded` is
-    among them.
+    among them, and only what is `allowed`: where that leaves too few neighbours, more are looked up, as far as that can
+    bring any that what is popular would not.
     """
     recent = latest_distinct(history, config.recent)
-    found = _Found(_NONE if excluded is None else excluded)
+    found = _Found(_NONE if excluded is None else excluded, allowed)
+    popular_places = int(config.popular_share * config.candidates)
     if again:
         found.repeat(latest_distinct(history, int(config.again_share * config.candidates)))
-    found.take(recent, neighbours, config.neighbours, Origin.RECENT)
+    # Where all of what is popular becomes a candidate, a wider search finds nothing more.
+    narrow = allowed is None or 0 < len(popular) <= config.candidates
+    widest = config.neighbours if narrow else config.widest
+    wanted = config.candidates - popular_places
+    k = found.take(recent, neighbours, config.neighbours, Origin.RECENT, wanted=wanted, widest=widest)
     if config.attended and len(history) > len(recent):
         asked = found.alike[: config.asked]
         if len(asked):
             attended = most_attended(history, rank(history, asked, explain=True), config.attended, but=recent)
-            found.take(attended, neighbours, config.neighbours, Origin.ATTENDED)
-    return found.best(config.candidates, popular, int(config.popular_share * config.candidates))
+            found.take(attended, neighbours, k, Origin.ATTENDED, wanted=wanted, widest=widest)
+    return found.best(config.candidates, popular, popular_places)
 
 
 def latest_distinct(history: Ids, count: int) -> Ids:
@@ -151,32 +167,39 @@ def most_attended(history: Ids, ranking: Ranking, count: int, *, but: Ids) -> Id
 class _Found:
     """Collects what items are like; the more behaviours an item is like, and the more, the better a candidate."""
 
-    def __init__(self, unwanted: Ids) -> None:
+    def __init__(self, unwanted: Ids, allowed: Allowed | None) -> None:
         self._unwanted = np.unique(unwanted)
+        self._allowed = allowed
         self._own = _NONE
         self._parts = [_NO_CANDIDATES]
 
     def repeat(self, items: Ids) -> None:
         """Let items of the history be candidates themselves."""
-        self._own = items[(items >= 0) & ~np.isin(items, self._unwanted)]
+        self._own = items[self._may_be_shown(items)]
 
-    def take(self, behaviours: Ids, neighbours: ItemNeighbours, k: int, origin: Origin) -> None:
-        """Add the neighbours of some items."""
-        if not len(behaviours):
-            return
-        nearest, nearness = neighbours.nearest(behaviours, k)
-        # [S, k] → [k · S], the nearest of each before the second of any.
-        ids, similarities = nearest.T.ravel(), nearness.T.ravel()
-        because = np.tile(behaviours, len(ids) // len(behaviours))
-        there = (ids >= 0) & ~np.isin(ids, self._unwanted)
-        self._parts.append(
-            Candidates(
+    def take(
+        self, behaviours: Ids, neighbours: ItemNeighbours, k: int, origin: Origin, *, wanted: int, widest: int
+    ) -> int:
+        """Add the k nearest of some items; where fewer than `wanted` are alike then, up to `widest`. Returns how many
+        of each it were."""
+        before = self._parts
+        while len(behaviours):
+            nearest, nearness = neighbours.nearest(behaviours, k)
+            # [S, k] → [k · S], the nearest of each before the second of any.
+            ids, similarities = nearest.T.ravel(), nearness.T.ravel()
+            because = np.tile(behaviours, len(ids) // len(behaviours))
+            there = self._may_be_shown(ids)
+            part = Candidates(
                 item_ids=ids[there],
                 origins=np.full(there.sum(), int(origin)),
                 behaviours=because[there],
                 similarities=similarities[there],
             )
-        )
+            self._parts = [*before, part]  # what was found with a smaller k is in it
+            if k >= widest or (nearest[:, -1] < 0).all() or len(self.alike) >= wanted:
+                break
+            k = min(widest, _WIDER * k)
+        return k
 
     @property
     def alike(self) -> Ids:
@@ -189,9 +212,7 @@ class _Found:
         alike = self._alike()
         nearest = np.arange(max(0, min(len(alike.item_ids), count - popular_places - len(self._own))))
         taken = np.concatenate([self._own, alike.item_ids[nearest]])
-        # Of so many, there are enough that are neither unwanted nor taken, if there are as many.
-        first = popular[: count + len(self._unwanted)]
-        fresh = first[~np.isin(first, np.concatenate([self._unwanted, taken]))][: count - len(taken)]
+        fresh = self._popular(popular, count - len(taken), but=taken)
         # What is left of the others takes the places that nothing popular has taken.
         rest = np.arange(len(nearest), len(alike.item_ids))
         rest = rest[~np.isin(alike.item_ids[rest], fresh)][: count - len(taken) - len(fresh)]
@@ -204,6 +225,25 @@ class _Found:
             behaviours=np.concatenate([self._own, alike.behaviours[chosen], np.full(len(fresh), -1)]),
             similarities=np.concatenate(similarities).astype(np.float32),
         )
+
+    def _popular(self, popular: Ids, count: int, *, but: Ids) -> Ids:
+        """The first `count` of what is popular that may be shown, without those of `but`."""
+        # Of so many, enough are neither unwanted nor in `but`; more only where they are not allowed.
+        found, begin, size = _NONE, 0, count + len(self._unwanted) + len(but)
+        while len(found) < count and begin < len(popular):
+            part = popular[begin : begin + size]
+            part = part[~np.isin(part, but)]
+            found = np.concatenate([found, part[self._may_be_shown(part)]])
+            begin, size = begin + size, 2 * size
+        return found[:count]
+
+    def _may_be_shown(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """[N] which of `ids` are items that are wanted and allowed."""
+        items, place = np.unique(ids, return_inverse=True)
+        may = (items >= 0) & ~np.isin(items, self._unwanted)
+        if self._allowed is not None:
+            may[may] = self._allowed(items[may])
+        return np.asarray(may[place])
 
     def _alike(self) -> Candidates:
         """Each item once, by the sum of how alike it is to behaviours; with the one that it is most like."""

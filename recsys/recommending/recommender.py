@@ -1,20 +1,26 @@
 """Candidates → the model's scores → the best of them, no category too often."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from recsys.data.catalogue import UNKNOWN_ROW, Catalogue
 from recsys.models.popularity import Popularity
-from recsys.recommending.candidates import CandidateConfig, Candidates, Ids, ItemNeighbours, Rank, find_candidates
+from recsys.recommending.candidates import (
+    Allowed,
+    CandidateConfig,
+    Candidates,
+    Ids,
+    ItemNeighbours,
+    Rank,
+    find_candidates,
+)
+
+__all__ = ["Allowed", "Recommendations", "Recommender", "capped"]
 
 _CERTAIN = 1e-7
 """Scores nearer to 0 or 1 than fp32 tells apart."""
-
-Allowed = Callable[[Ids], npt.NDArray[np.bool_]]
-"""Which of some items [C] may be shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +66,9 @@ class Recommender:
     ) -> Recommendations:
         """The best n for a user with `history` [L] of item ids, oldest first; fewer where fewer may be shown.
 
-        `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which of the
-        candidates may be shown. Of one category at most `most_of_a_category` are. Items that the model does not know
-        are never shown.
+        `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which may be shown.
+        Of one category at most `most_of_a_category` are. Items that the model does not know are never shown. At least n
+        candidates are ranked, if there are as many.
         """
         unwanted = [part for part in (excluded, history if exclude_seen else None) if part is not None]
         found = find_candidates(
@@ -70,12 +76,11 @@ class Recommender:
             self.neighbours,
             self.rank,
             self.popularity.item_ids,
-            self.config,
+            replace(self.config, candidates=max(n, self.config.candidates)),
             excluded=np.concatenate(unwanted) if unwanted else None,
             again=not exclude_seen,
+            allowed=allowed,
         )
-        if allowed is not None:
-            found = _only(found, allowed(found.item_ids))
         return self.ranked(history, found, n, most_of_a_category=most_of_a_category)
 
     def ranked(
@@ -118,12 +123,3 @@ def capped(categories: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.int64
     begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, dtype=np.int64)
     within = np.arange(len(ordered)) - np.repeat(begins, np.diff(np.r_[begins, len(ordered)]))
     return np.sort(order[(within < most) | (ordered == UNKNOWN_ROW)])
-
-
-def _only(found: Candidates, mask: npt.NDArray[np.bool_]) -> Candidates:
-    return Candidates(
-        item_ids=found.item_ids[mask],
-        origins=found.origins[mask],
-        behaviours=found.behaviours[mask],
-        similarities=found.similarities[mask],
-    )

@@ -45,12 +45,19 @@ class Looks:
         )
 
 
-def found(history, *, popular=(), rank=None, excluded=None, again=False, **sizes):
+def found(history, *, popular=(), rank=None, excluded=None, again=False, allowed=None, **sizes):
     config = CandidateConfig(**{"candidates": 100, "recent": 2, "attended": 0, "neighbours": 2} | sizes)
     history = np.array(history, dtype=np.int64)
     unwanted = None if excluded is None else np.array(excluded)
     candidates = find_candidates(
-        history, Line(), rank or Looks(0), np.array(popular, dtype=np.int64), config, excluded=unwanted, again=again
+        history,
+        Line(),
+        rank or Looks(0),
+        np.array(popular, dtype=np.int64),
+        config,
+        excluded=unwanted,
+        again=again,
+        allowed=allowed,
     )
     return list(
         zip(candidates.item_ids.tolist(), candidates.origins.tolist(), candidates.behaviours.tolist(), strict=True)
@@ -121,6 +128,48 @@ def test_nothing_that_is_excluded():
     assert [item for item, _, _ in found([20], popular=[3, 4], excluded=[19, 3])] == [21, 4]
 
 
+def test_more_neighbours_are_looked_up_where_few_are_allowed():
+    tens = [item for item, origin, _ in found([22], allowed=lambda ids: ids % 10 == 0, candidates=3) if origin == 1]
+    assert tens == [20, 30, 10]  # the nearest two of 22 would be 21 and 23
+
+
+def test_no_wider_than_told_then_what_is_popular_and_allowed_fills_up():
+    got = found([22], popular=range(99, -1, -1), allowed=lambda ids: ids % 10 == 0, candidates=4, widest=4)
+    assert got == [(20, 1, 22), (90, 3, -1), (80, 3, -1), (70, 3, -1)]
+
+
+def test_what_is_popular_is_gone_through_until_enough_is_allowed():
+    got = found([], popular=range(1_000), allowed=lambda ids: ids % 97 == 1, candidates=5, excluded=[98])
+    assert [item for item, _, _ in got] == [1, 195, 292, 389, 486]
+    assert [item for item, _, _ in found([], popular=range(200), allowed=lambda ids: ids % 97 == 1)] == [1, 98, 195]
+
+
+def test_no_wider_search_where_all_that_is_popular_is_a_candidate_anyway():
+    class Counted(Line):
+        calls = 0
+
+        def nearest(self, item_ids, k):
+            Counted.calls += 1
+            return super().nearest(item_ids, k)
+
+    config = CandidateConfig(candidates=10, recent=2, attended=0, neighbours=2)
+    tens = [10, 20, 30, 40, 60, 70, 80, 90]
+    for popular, calls in ((np.array(tens), 1), (np.arange(0), 4)):
+        Counted.calls = 0
+        got = find_candidates(
+            np.array([22]), Counted(), Looks(0), popular, config, allowed=lambda ids: (ids % 10 == 0) & (ids > 0)
+        )
+        assert sorted(got.item_ids.tolist()) == tens
+        assert calls == Counted.calls
+
+
+def test_behaviours_with_attention_are_looked_up_as_widely():
+    rank = Looks(0)
+    got = found([72, 22, 24], rank=rank, attended=1, allowed=lambda ids: ids % 10 == 0, candidates=8)
+    assert (70, Origin.ATTENDED, 72) in got or (70, Origin.RECENT, 24) in got
+    assert {item for item, _, _ in got} >= {10, 20, 30, 40, 60, 70, 80}
+
+
 def test_the_most_attended_behaviours_bring_candidates_however_old():
     rank = Looks(0, 2, weights=[0.9, 0.1])
     got = found([70, 10, 30, 20], rank=rank, attended=1)
@@ -155,6 +204,8 @@ def test_attention_counts_by_score_and_over_repeats():
 def test_sizes_that_cannot_be_are_named(name):
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
         CandidateConfig(**{name: 0})
+    with pytest.raises(ConfigError, match="widest must be at least neighbours, 50, got 49"):
+        CandidateConfig(widest=49)
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,16 @@ def test_no_category_too_often(recommender):
 
 def test_only_what_may_be_shown(recommender):
     even = recommender.recommend(ids(34), 20, allowed=lambda items: items % 2 == 0)
-    assert len(even.item_ids)
+    assert len(even.item_ids) == 20
     assert (even.item_ids % 2 == 0).all()
     assert recommender.recommend(ids(34), 5, allowed=lambda items: items < 0).item_ids.tolist() == []
+
+
+def test_as_many_as_are_asked_for_though_fewer_candidates_are_usual(recommender):
+    assert len(recommender.recommend(ids(34), 50).item_ids) == 50
+    assert len(recommender.recommend(ids(34), 200).item_ids) == 98
+    few = recommender.recommend(ids(34), 50, allowed=lambda items: items < 20)
+    assert sorted(few.item_ids.tolist()) == list(range(1, 20))
 
 
 def test_what_the_model_does_not_know_is_not_shown(recommender):
