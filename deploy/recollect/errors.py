@@ -1,13 +1,14 @@
 """What can go wrong in the runtime, as one exception tree.
 
 RecollectError
-├── AlreadyRunning     another process does what only one may do at a time
-├── SetupError         something that must be installed, started or reachable is not (Redis binary, Ray, a port)
-└── ArtifactError      a version or label of a model or an index is missing, torn or altered
-    ├── VersionDamaged a file of a version is missing or altered
-    ├── NothingBefore  a label that pointed at nothing before the present version cannot be rolled back
-    ├── IndexRefused   a version of an index that may not answer, and why
-    └── LabelMoved     a label does not point at what the caller expected: someone else was faster
+├── AlreadyRunning       another process does what only one may do at a time
+├── SetupError           something that must be installed, started or reachable is not (Redis binary, Ray, a port)
+└── ArtifactError        a version or label of a model, an index or a catalogue is missing, torn or altered
+    ├── VersionDamaged   a file of a version is missing or altered
+    ├── NothingBefore    a label that pointed at nothing before the present version cannot be rolled back
+    ├── IndexRefused     a version of an index that may not answer, and why
+    ├── CatalogueRefused a catalogue that may not answer, and why
+    └── LabelMoved       a label does not point at what the caller expected: someone else was faster
 """
 
 from collections.abc import Sequence
@@ -44,6 +45,10 @@ class IndexRefused(ArtifactError):  # noqa: N818 - it is the index's state, not 
         super().__init__(f"{reference} may not answer, what answered before does so still: {'; '.join(reasons)}")
         self.reference = reference
         self.reasons = tuple(reasons)
+
+
+class CatalogueRefused(ArtifactError):  # noqa: N818 - it is the catalogue's state, not the program's
+    """A catalogue may not answer; the message says why and what helps."""
 
 
 class LabelMoved(ArtifactError):  # noqa: N818 - it is the label's state, not the program's

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 if TYPE_CHECKING:
+    from recollect.catalogues.publishing import CatalogueGuard
     from retrieval.index.quality import Thresholds
 
 
@@ -55,6 +56,8 @@ class Settings(BaseSettings):
     """Most candidates in one Score request."""
     index: str | None = None
     """Index that Recommend finds candidates in, as `items@stable`; None leaves Recommend out."""
+    catalogue: str | None = None
+    """Catalogue that items are filtered and displayed by, as `shop@stable`; None leaves both out."""
     recommend_candidates: int = Field(default=500, ge=1)
     """Candidates that a Recommend request ranks, at most."""
     recommend_popularity: float = Field(default=1.0, ge=0, allow_inf_nan=False)
@@ -90,6 +93,10 @@ class Settings(BaseSettings):
     """Change of the vectors' mean length against the live index that it may show, as a share."""
     index_min_overlap: float = Field(default=0.1, ge=0, le=1)
     """Share of the live index's ten neighbours that it must give too."""
+    catalogue_max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Share of a catalogue file's rows that may be unusable; beyond it the whole file is refused."""
+    catalogue_min_coverage: float = Field(default=0.8, ge=0, le=1)
+    """Share of the items of the live catalogue that an imported one must have to be activated."""
     llm_base_url: str | None = None
     """Where a language model answers chat completions, as https://host/v1; it writes descriptors of new classes."""
     llm_api_key: SecretStr | None = None
@@ -101,6 +108,13 @@ class Settings(BaseSettings):
     def serving_log(self) -> Path:
         """Where the sampled serving log is; the whole path, since replicas have another working directory."""
         return self.var.resolve() / "serving-log"
+
+    @property
+    def catalogue_guard(self) -> "CatalogueGuard":
+        """What an imported catalogue must be to be activated."""
+        from recollect.catalogues.publishing import CatalogueGuard
+
+        return CatalogueGuard(max_bad_rows=self.catalogue_max_bad_rows, min_coverage=self.catalogue_min_coverage)
 
     @property
     def index_thresholds(self) -> "Thresholds":

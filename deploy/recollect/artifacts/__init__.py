@@ -1,7 +1,8 @@
-"""Versions of models, galleries and indexes: published whole, checked before use, labelled, rolled back, removed."""
+"""Versions of models, indexes, galleries, catalogues: published whole, checked before use, labelled, rolled back."""
 
 from recollect.artifacts.holds import Hold
 from recollect.artifacts.kinds import (
+    CATALOGUES,
     COMPOSED_MODELS,
     ENCODERS,
     GALLERIES,
@@ -15,6 +16,7 @@ from recollect.artifacts.labels import STABLE, LabelChange
 from recollect.artifacts.store import MANIFEST_FILE, ArtifactStore
 
 __all__ = [
+    "CATALOGUES",
     "COMPOSED_MODELS",
     "ENCODERS",
     "GALLERIES",

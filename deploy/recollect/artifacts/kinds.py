@@ -48,6 +48,7 @@ ENCODERS = ArtifactKind(
 )
 GALLERIES = ArtifactKind(noun="gallery", remedy="make one with `recollect composed index`", marker="gallery")
 INDEXES = ArtifactKind(noun="index", remedy="build one with `recollect index build`", marker="index")
+CATALOGUES = ArtifactKind(noun="catalogue", remedy="import one with `recollect catalogue import`")
 INDEXES_AND_GALLERIES = ArtifactKind(noun="index or gallery", remedy=INDEXES.remedy)
 """To list and remove what both keep below `var/indexes`."""
 

@@ -4,6 +4,7 @@ var/models/<name>/<version>/…               the model directory, never changed
 var/models/<name>/<version>/manifest.json   sha256 and size of every file, parents, time
 var/models/<name>/labels/<label>            see `recollect.artifacts.labels`
 var/indexes/…                               the same for indexes and galleries
+var/catalogues/…                            the same for catalogues
 """
 
 import hashlib

@@ -3,6 +3,7 @@
 import typer
 
 from recollect.cli.bench import bench_app
+from recollect.cli.catalogue import catalogue_app
 from recollect.cli.classify import classify_app
 from recollect.cli.composed import composed_app
 from recollect.cli.data import data_app
@@ -35,6 +36,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(history_app, name="history")
 app.add_typer(model_app, name="model")
 app.add_typer(index_app, name="index")
+app.add_typer(catalogue_app, name="catalogue")
 app.command()(serve)
 app.command()(doctor)
 app.command()(score)

@@ -1,8 +1,5 @@
 """The index that answers: opened beside the one before, swapped in as one reference, let go when nobody needs it."""
 
-import asyncio
-import contextlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recollect.artifacts import INDEXES, ArtifactStore, Hold
+from recollect.artifacts import INDEXES, Artifact, ArtifactStore, Hold
+from recollect.artifacts.following import Followed, LabelledSource
 from recollect.errors import ArtifactError
 from recollect.indexes.building import open_version
 from recsys.recommending.candidates import Floats, Ids
-from retrieval.errors import RetrievalError
 from retrieval.index.search import use_threads
 from retrieval.index.vector_index import VectorIndex
 
-log = logging.getLogger(__name__)
-
-LOOK_S = 1.0
-"""How often the label is looked at."""
 LEAST_KNOWN = 0.5
 """Share of an index's ids that must be items of the model: new items are few, and another table's ids are none."""
 _ASKED = 4096
@@ -80,19 +73,10 @@ class IndexSlot(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IndexSource:
-    """Where an index comes from. Pickled into every replica."""
+class IndexSource(LabelledSource):
+    """Where an index comes from."""
 
-    root: Path
-    """Directory of all indexes' versions."""
-    reference: str
-    """`items@stable`."""
-
-    def check(self) -> None:
-        """ArtifactError where there is no such version or it is altered."""
-        split_reference(self.reference)
-        ArtifactStore(self.root, kind=INDEXES).resolve(self.reference)
+    kind = INDEXES
 
     def open(self, known: "Known | None" = None) -> "FollowedIndex":
         """The version that the label points at now, opened; see `FollowedIndex`."""
@@ -103,63 +87,20 @@ Known = Callable[[Ids], npt.NDArray[np.bool_]]
 """Tells which ids [N] are items of the model that ranks."""
 
 
-class FollowedIndex:
-    """Follows a label: whatever version it points at is opened beside the present one, then takes its place.
+class FollowedIndex(Followed[ServedIndex]):
+    """The index that a label points at; one of which `known` knows less than half cannot be opened."""
 
-    A version that cannot be opened, or of which `known` knows less than half, leaves the present one answering, and is
-    tried again when the label moves.
-    """
-
-    def __init__(self, root: Path, reference: str, *, known: Known | None = None, look_s: float = LOOK_S) -> None:
+    def __init__(self, root: Path, reference: str, *, known: Known | None = None) -> None:
         """Opens the version now; ArtifactError or IndexingError where there is none that can be."""
         self._known = known
-        self._store = ArtifactStore(root, kind=INDEXES)
-        self._name, self._label = split_reference(reference)
-        self._look_s = look_s
-        self._failed: str | None = None
-        self.current = self._opened(self._labelled())
+        super().__init__(ArtifactStore(root, kind=INDEXES), reference)
 
-    async def follow(self) -> None:
-        """Look at the label for ever; run it as a task."""
-        while True:
-            await asyncio.sleep(self._look_s)
-            with contextlib.suppress(OSError):  # looked at again soon
-                await self.look()
-
-    async def look(self) -> None:
-        """Go over to the version that the label points at, if it is another one."""
-        version = self._store.labelled(self._name, self._label)
-        if version is None or version in (self.current.version, self._failed):
-            return
-        try:
-            opened = await asyncio.to_thread(self._opened, version)
-        except (ArtifactError, RetrievalError):
-            self._failed = version
-            log.exception("index %s/%s cannot be opened, %s answers on", self._name, version, self.current.version)
-            return
-        self._failed = None
-        before, self.current = self.current, opened
-        before.hold.release()  # whoever still searches it has it in memory
-
-    def close(self) -> None:
-        """Let the version go."""
-        self.current.hold.release()
-
-    def _labelled(self) -> str:
-        return self._store.resolve(f"{self._name}@{self._label}").version
-
-    def _opened(self, version: str) -> ServedIndex:
-        artifact = self._store.resolve(f"{self._name}/{version}")
-        hold = self._store.hold(artifact)
-        try:
-            index = open_version(artifact)
-            self._require_items(artifact.reference, index)
-            neighbours = IndexNeighbours(index)
-            neighbours.nearest(index.ids.head(_WARMING).to_numpy(), 10)
-        except BaseException:
-            hold.release()
-            raise
-        return ServedIndex(name=self._name, version=version, neighbours=neighbours, hold=hold)
+    def _open(self, artifact: Artifact, hold: Hold) -> ServedIndex:
+        index = open_version(artifact)
+        self._require_items(artifact.reference, index)
+        neighbours = IndexNeighbours(index)
+        neighbours.nearest(index.ids.head(_WARMING).to_numpy(), 10)
+        return ServedIndex(name=artifact.name, version=artifact.version, neighbours=neighbours, hold=hold)
 
     def _require_items(self, reference: str, index: VectorIndex) -> None:
         remedy = "recommend from an index of its items, and search this one with `recollect index search`"
@@ -172,11 +113,3 @@ class FollowedIndex:
             share = float(self._known(asked).mean())
             if share < LEAST_KNOWN:
                 raise ArtifactError(f"the model knows only {share:.0%} of the ids of {reference} as items; {remedy}")
-
-
-def split_reference(reference: str) -> tuple[str, str]:
-    """Name and label of `items@stable`; ArtifactError for anything else, since a version never becomes another one."""
-    name, at, label = reference.partition("@")
-    if not (name and at and label):
-        raise ArtifactError(f"index must be NAME@LABEL such as items@stable, got {reference!r}")
-    return name, label
