@@ -7,6 +7,7 @@ import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from recollect.catalogues.serving import CatalogueSource
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
 from recollect.composed.config import ComposedConfig
@@ -98,6 +99,7 @@ def run(
                 classification=_classification(settings) if settings.classification else None,
                 composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
                 index=index_source(settings),
+                catalogue=catalogue_source(settings),
                 events=None if settings.events is None else settings.events.resolve(),
                 serving_log=_serving_log(settings),
             ),
@@ -121,19 +123,22 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
             (models or artifact_models(settings)).pin(model)
         except ArtifactError as error:
             raise ArtifactError(f"{error}; --no-recommender serves without one") from error
-    elif settings.index is not None:
-        raise SetupError(
-            f"--index {settings.index} is for recommending, and --no-recommender leaves that out; take one of them away"
-        )
+    else:
+        for option, value in (("--index", settings.index), ("--catalogue", settings.catalogue)):
+            if value is not None:
+                raise SetupError(
+                    f"{option} {value} is for the recommender, and --no-recommender leaves that out; take one of them "
+                    "away"
+                )
     if settings.classification:
         classification_config(settings)
     if settings.composed_model is not None:
         composed_config(settings, settings.composed_model)
     if settings.events is not None:
         EventStore(settings.events)
-    index = index_source(settings)
-    if index is not None:
-        index.check()
+    for labelled in (index_source(settings), catalogue_source(settings)):
+        if labelled is not None:
+            labelled.check()
     reserve_port(settings.host, settings.port).close()
     if settings.admin_port is not None:
         if settings.admin_port == settings.port != 0:
@@ -159,6 +164,13 @@ def _serving_log(settings: Settings) -> ServingLogConfig | None:
     return ServingLogConfig(
         directory=settings.serving_log, rate=settings.serving_log_rate, max_bytes=settings.serving_log_bytes
     )
+
+
+def catalogue_source(settings: Settings) -> CatalogueSource | None:
+    """The catalogue that items are filtered and displayed by; None where none is set."""
+    if settings.catalogue is None:
+        return None
+    return CatalogueSource(root=settings.var.resolve() / "catalogues", reference=settings.catalogue)
 
 
 def classification_config(settings: Settings) -> ClassificationConfig:

@@ -61,6 +61,7 @@ from recollect_api.history_records import (
     Stats,
     StoreStats,
 )
+from recollect_api.metadata_records import Availability, ItemMetadata, Price
 from recollect_api.records import (
     Behaviour,
     CandidateOrigin,
@@ -80,6 +81,7 @@ __all__ = [
     "AppendRefusal",
     "AppendResult",
     "AsyncRecollectClient",
+    "Availability",
     "Behaviour",
     "Cancelled",
     "CandidateOrigin",
@@ -108,9 +110,11 @@ __all__ = [
     "HistoryPage",
     "HistoryStats",
     "InvalidRequest",
+    "ItemMetadata",
     "NotFound",
     "NotPossible",
     "PermissionRefused",
+    "Price",
     "Reason",
     "RecollectClient",
     "Recommendations",

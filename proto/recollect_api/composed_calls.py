@@ -6,8 +6,9 @@ from functools import partial
 from recollect_api import composed_wire as wire
 from recollect_api.classification_wire import Image
 from recollect_api.composed_records import ComposedResults, Galleries
-from recollect_api.composed_wire import BoxSides, Filters
+from recollect_api.composed_wire import BoxSides
 from recollect_api.connections import AsyncConnections, BlockingConnections, either
+from recollect_api.metadata_wire import Filters
 from recollect_api.v1 import composed_retrieval_pb2
 
 

@@ -1,6 +1,5 @@
 """Turn the client's records of composed retrieval into protobuf messages and back."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from recollect_api.channel import MAX_MESSAGE_BYTES
@@ -15,13 +14,12 @@ from recollect_api.composed_records import (
     SearchWarningKind,
     WordImportance,
 )
+from recollect_api.metadata_wire import Filters, metadata_filters
 from recollect_api.v1 import composed_retrieval_pb2
 from recollect_api.wire import member
 
 BoxSides = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the reference."""
-Filters = Mapping[str, Sequence[str]]
-"""Column → values, one of which a picture must have."""
 
 
 def search_request(
@@ -45,7 +43,7 @@ def search_request(
         box=None if box is None else _box(box),
         text=text,
         k=k,
-        filters=_filters(filters or {}),
+        filters=metadata_filters(filters or {}),
         explain=explain,
         beta=beta,
         request_id=request_id,
@@ -93,13 +91,6 @@ def _box(box: BoxSides) -> composed_retrieval_pb2.BoundingBox:
         raise ValueError(f"box must be x1, y1, x2, y2 in pixels, got {len(box)} numbers")
     x1, y1, x2, y2 = box
     return composed_retrieval_pb2.BoundingBox(x1=x1, y1=y1, x2=x2, y2=y2)
-
-
-def _filters(filters: Filters) -> list[composed_retrieval_pb2.MetadataFilter]:
-    for column, values in filters.items():
-        if isinstance(values, str):
-            raise ValueError(f"filters[{column!r}] must be a list of values, got a text; put it into a list")
-    return [composed_retrieval_pb2.MetadataFilter(column=column, values=values) for column, values in filters.items()]
 
 
 def _hit(found: composed_retrieval_pb2.ComposedHit) -> ComposedHit:

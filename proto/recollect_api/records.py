@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
+from recollect_api.metadata_records import ItemMetadata
+
 
 class EventType(IntEnum):
     """What a user did; the numbers are those of the wire."""
@@ -56,6 +58,8 @@ class FoundBehaviour(Behaviour):
 
     weight: float
     """Its share in the representation of the history, as the model weighs it for this candidate."""
+    item_name: str = ""
+    """What the catalogue calls the item, where names are displayed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +73,8 @@ class ScoredItem:
     """Whether the model has seen the item."""
     found: tuple[FoundBehaviour, ...] = ()
     """The behaviours that the score rests on, highest weight first; empty unless asked to explain."""
+    metadata: ItemMetadata | None = None
+    """What was to be displayed; None where nothing was, and where the catalogue does not have the item."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +92,9 @@ class Scores:
     degraded: tuple[DegradedReason | int, ...]
     """Why the answer is worse than it could be; empty when nothing was missing."""
     request_id: str
+    catalogue_name: str = ""
+    """Of the catalogue that was read; empty where there is none."""
+    catalogue_version: str = ""
 
     def ranked(self) -> tuple[ScoredItem, ...]:
         """The candidates, best first; equal scores keep the order asked."""
@@ -118,6 +127,10 @@ class RecommendedItem:
     """How alike the two are, as the index compares them; 0 for what is popular."""
     found: tuple[FoundBehaviour, ...] = ()
     """The behaviours that the score rests on, highest weight first; empty unless asked to explain."""
+    because_name: str = ""
+    """What the catalogue calls the item of `because_item_id`, where names are displayed."""
+    metadata: ItemMetadata | None = None
+    """What was to be displayed; None where nothing was, and where the catalogue does not have the item."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,3 +152,8 @@ class Recommendations:
     degraded: tuple[DegradedReason | int, ...]
     """Why the answer is worse than it could be; empty when nothing was missing."""
     request_id: str
+    catalogue_name: str = ""
+    """Of the catalogue that was read; empty where there is none."""
+    catalogue_version: str = ""
+    matching_items: int | None = None
+    """How many items of the catalogue pass the filter; None where nothing was filtered."""

@@ -53,6 +53,8 @@ class Recommender:
     popularity: Popularity
     """How many events each item has."""
     config: CandidateConfig
+    popular: Ids | None = None
+    """What is popular, most first, of which some are candidates for everybody; None for all that has `popularity`."""
 
     def recommend(
         self,
@@ -75,7 +77,7 @@ class Recommender:
             history,
             self.neighbours,
             self.rank,
-            self.popularity.item_ids,
+            self.popularity.item_ids if self.popular is None else self.popular,
             replace(self.config, candidates=max(n, self.config.candidates)),
             excluded=np.concatenate(unwanted) if unwanted else None,
             again=not exclude_seen,

@@ -219,6 +219,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             classification=None,
             composed=None,
             index=None,
+            catalogue=None,
             source=None,
             serving_log=None,
             **config: Any,
@@ -233,6 +234,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 classification=classification,
                 composed=composed,
                 index=index,
+                catalogue=catalogue,
                 source=source,
                 serving_log=serving_log,
             )

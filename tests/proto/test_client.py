@@ -21,13 +21,14 @@ from recollect_api import (
     Event,
     EventType,
     InvalidRequest,
+    ItemMetadata,
     PermissionRefused,
     RecollectClient,
     ServerFault,
     Unavailable,
     Violation,
 )
-from recollect_api.v1 import histories_pb2, histories_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from recollect_api.v1 import histories_pb2, histories_pb2_grpc, metadata_pb2, recommender_pb2, recommender_pb2_grpc
 
 TIME = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -50,6 +51,12 @@ class Service(recommender_pb2_grpc.RecommenderServicer, histories_pb2_grpc.Histo
     def Score(self, request, context):
         self._take(request, context)
         return recommender_pb2.ScoreResponse(scores=[0.5] * len(request.item_ids), degraded=[1, 77])
+
+    def Recommend(self, request, context):
+        self._take(request, context)
+        told = metadata_pb2.ItemMetadata(name="a", availability=77, columns={"brand": "b"})
+        items = [recommender_pb2.RecommendedItem(item_id=1, metadata=told), recommender_pb2.RecommendedItem(item_id=2)]
+        return recommender_pb2.RecommendResponse(items=items, catalogue_name="shop", catalogue_version="v")
 
     def Append(self, request, context):
         self._take(request, context)
@@ -101,6 +108,26 @@ def test_a_score_call_carries_everything(service, client):
     assert (request.user_id, list(request.item_ids), request.explain, request.request_id) == ("u", [3, 1], True, "r")
     assert request.as_of.ToDatetime(UTC) == TIME + timedelta(milliseconds=500)
     assert [(item.item_id, item.score, item.known) for item in scores.items] == [(3, 0.5, True), (1, 0.5, True)]
+
+
+def test_a_recommend_call_carries_a_filter_where_there_is_one_and_brings_back_what_is_displayed(service, client):
+    found = client.recommend("u", display=["name"])
+    client.recommend("u", in_stock=False)
+    client.recommend("u", min_price=0, max_price=2.5, currency="EUR", categories=["x"], filters={"brand": ["b", "c"]})
+    plain, any_stock, filtered = service.requests
+    assert (plain.HasField("filter"), list(plain.display)) == (False, ["name"])
+    assert (any_stock.filter.HasField("in_stock"), any_stock.filter.in_stock) == (True, False)
+    asked = filtered.filter
+    assert (asked.HasField("min_price"), asked.min_price, asked.max_price, asked.currency) == (True, 0, 2.5, "EUR")
+    assert not asked.HasField("in_stock")
+    assert (list(asked.categories), asked.columns[0].column, list(asked.columns[0].values)) == (
+        ["x"],
+        "brand",
+        ["b", "c"],
+    )
+    told = ItemMetadata(name="a", availability=77, columns={"brand": "b"})
+    assert [item.metadata for item in found.items] == [told, None]
+    assert (found.catalogue_name, found.catalogue_version, found.matching_items) == ("shop", "v", None)
 
 
 def test_without_as_of_none_is_sent(service, client):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from recollect_api import classification_records, composed_records, history_records, records
+from recollect_api import classification_records, composed_records, history_records, metadata_records, records
 from recollect_api.admin import records as admin_records
 from recollect_api.v1 import (
     classifier_pb2,
@@ -18,6 +18,7 @@ from recollect_api.v1 import (
     event_pb2,
     histories_pb2,
     indexes_pb2,
+    metadata_pb2,
     recommender_pb2,
 )
 from recsys.data import event_store
@@ -102,6 +103,8 @@ def test_degraded_reasons_have_one_number_on_the_wire_and_in_the_client():
 @pytest.mark.parametrize(
     ("enum", "prefix", "record"),
     [
+        (metadata_pb2.Availability, "AVAILABILITY_", metadata_records.Availability),
+        (recommender_pb2.CandidateOrigin, "CANDIDATE_ORIGIN_", records.CandidateOrigin),
         (classifier_pb2.Scoring, "SCORING_", classification_records.Scoring),
         (classifier_pb2.RefusalReason, "REFUSAL_REASON_", classification_records.RefusalReason),
         (histories_pb2.ErasureState, "ERASURE_STATE_", history_records.ErasureState),
@@ -111,6 +114,8 @@ def test_degraded_reasons_have_one_number_on_the_wire_and_in_the_client():
         (indexes_pb2.VectorStorage, "VECTOR_STORAGE_", admin_records.VectorStorage),
     ],
     ids=[
+        "availabilities",
+        "origins",
         "scorings",
         "reasons for refusals",
         "states of an erasure",

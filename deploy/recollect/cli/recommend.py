@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import explains_errors, out, show_json, show_table
-from recollect.cli.score import because, ids_of, name_of, time_of
+from recollect.cli.score import DISPLAYED, because, ids_of, metadata_row, name_of, shown_metadata, time_of
 from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
@@ -26,6 +26,25 @@ def recommend(
     exclude: Annotated[str, typer.Option(metavar="ID,ID,…", help="Further items to leave out.")] = "",
     categories: Annotated[str, typer.Option(metavar="ID,ID,…", help="Only items of these categories.")] = "",
     max_per_category: Annotated[int, typer.Option(help="Most items of one category; 0 for no limit.")] = 0,
+    min_price: Annotated[float | None, typer.Option(metavar="AMOUNT", help="Only at this price or more.")] = None,
+    max_price: Annotated[float | None, typer.Option(metavar="AMOUNT", help="Only at this price or less.")] = None,
+    currency: Annotated[
+        str, typer.Option(metavar="CODE", help="Of these prices; needed where the catalogue has several.")
+    ] = "",
+    in_stock: Annotated[
+        bool | None,
+        typer.Option("--in-stock/--any-availability", help="Only what is in stock; as the catalogue says if left out."),
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only items of this category, by name; may be repeated.")
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=VALUE",
+            help="Only items of which the catalogue says so; repeated for one column, any of the values will do.",
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also show what each score rests on.")] = False,
     target: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Where the gateway listens; as configured if left out.")
@@ -35,17 +54,22 @@ def recommend(
 ) -> None:
     """Recommend items of the whole catalogue, best first, through a gateway that runs with an index.
 
+    Prices, availability, categories by name and other columns are those of the catalogue that the gateway runs with.
+
     Examples:
 
     `recollect recommend user-7`
 
     `recollect recommend user-7 -n 20 --max-per-category 3 --explain --json`
+
+    `recollect recommend user-7 --max-price 20 --category vase --filter material=glass --filter material=porcelain`
     """
     from recollect.gateway.address import client_address
     from recollect.settings import Settings
     from recollect_api import ClientError, RecollectClient, Unavailable
 
     before, left_out, only = time_of(as_of), ids_of(exclude), ids_of(categories)
+    filters = _filters(filter or [])
     if target is None:
         settings = Settings.load()
         target = client_address(settings.host, settings.port)
@@ -59,6 +83,13 @@ def recommend(
                 exclude_item_ids=left_out,
                 category_ids=only,
                 max_per_category=max_per_category,
+                min_price=min_price,
+                max_price=max_price,
+                currency=currency,
+                in_stock=in_stock,
+                categories=category or [],
+                filters=filters,
+                display=DISPLAYED,
                 explain=explain,
             )
         except Unavailable as error:
@@ -80,6 +111,8 @@ def _row(item: "RecommendedItem", found: "Recommendations") -> dict[str, Any]:
         "similarity": item.similarity,
         "model": f"{found.model_name}/{found.model_version}",
         "index": f"{found.index_name}/{found.index_version}",
+        **metadata_row(item.metadata, found),
+        **({} if found.matching_items is None else {"matching_items": found.matching_items}),
         "history_length": found.history_length,
         "candidates": found.candidates,
         "degraded": [name_of(reason) for reason in found.degraded],
@@ -88,16 +121,21 @@ def _row(item: "RecommendedItem", found: "Recommendations") -> dict[str, Any]:
 
 
 def _show(user: str, found: "Recommendations", *, explain: bool) -> None:
-    columns = ["item", "score", "brought in by", *(["score rests on"] if explain else [])]
+    told, cells = shown_metadata([item.metadata for item in found.items])
+    columns = ["item", *told, "score", "brought in by", *(["score rests on"] if explain else [])]
     rows = [
-        [item.item_id, f"{item.score:.4f}", _origin(item), *([because(item.found)] if explain else [])]
-        for item in found.items
+        [item.item_id, *cells[at], f"{item.score:.4f}", _origin(item), *([because(item.found)] if explain else [])]
+        for at, item in enumerate(found.items)
     ]
     title = (
         f"{user}: {found.history_length} behaviours, {found.candidates} candidates, "
         f"model {found.model_name}/{found.model_version}, index {found.index_name}/{found.index_version}"
     )
-    show_table(title, columns, rows, right=["item", "score"])
+    if found.catalogue_name:
+        title += f", catalogue {found.catalogue_name}/{found.catalogue_version}"
+    show_table(title, columns, rows, right=["item", "price", "score"])
+    if found.matching_items is not None:
+        out.print(f"{found.matching_items:,} items of the catalogue pass the filter", highlight=False)
     if found.degraded:
         reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in found.degraded)
         out.print(f"degraded: {reasons}", style="yellow", highlight=False)
@@ -106,4 +144,14 @@ def _show(user: str, found: "Recommendations", *, explain: bool) -> None:
 def _origin(item: "RecommendedItem") -> str:
     if item.because_item_id is None:
         return "what is popular"
-    return f"{item.because_item_id} ({name_of(item.origin).lower()}, alike {item.similarity:.2f})"
+    return f"{item.because_name or item.because_item_id} ({name_of(item.origin).lower()}, alike {item.similarity:.2f})"
+
+
+def _filters(given: list[str]) -> dict[str, list[str]]:
+    filters: dict[str, list[str]] = {}
+    for text in given:
+        column, _, value = text.partition("=")
+        if not (column and value):
+            raise typer.BadParameter(f"--filter must look like material=oak, got {text!r}")
+        filters.setdefault(column, []).append(value)
+    return filters

@@ -9,12 +9,14 @@ from recollect.cli.console import explains_errors, out, show_json, show_table
 from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from recollect_api import FoundBehaviour, ScoredItem, Scores
+    from recollect_api import FoundBehaviour, ItemMetadata, Recommendations, ScoredItem, Scores
 
 SHOWN_BEHAVIOURS = 3
 """Behaviours that the table shows of one explanation; --json has them all."""
+DISPLAYED = ("name", "category", "price", "image", "availability")
+"""What is asked of the catalogue, where the gateway has one."""
 
 
 @explains_errors
@@ -54,7 +56,7 @@ def score(
         target = client_address(settings.host, settings.port)
     with RecollectClient(target, timeout_s=timeout, connections=1) as client:
         try:
-            scores = client.score(user, ids, as_of=before, explain=explain)
+            scores = client.score(user, ids, as_of=before, display=DISPLAYED, explain=explain)
         except Unavailable as error:
             raise RecollectError(f"{error}; is `recollect serve` running there?") from error
         except ClientError as error:
@@ -92,11 +94,13 @@ def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
         "model": f"{scores.model_name}/{scores.model_version}",
         "history_length": scores.history_length,
         "degraded": [name_of(reason) for reason in scores.degraded],
+        **metadata_row(item.metadata, scores),
     }
     if item.found:
         row["found"] = [
             {
                 "item_id": found.item_id,
+                **({"name": found.item_name} if found.item_name else {}),
                 "time": found.time.isoformat(),
                 "type": name_of(found.type).lower(),
                 "weight": found.weight,
@@ -107,13 +111,23 @@ def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
 
 
 def _show(user: str, scores: "Scores", *, explain: bool) -> None:
-    columns = ["item", "score", "known", *(["because of"] if explain else [])]
+    ranked = scores.ranked()
+    told, cells = shown_metadata([item.metadata for item in ranked])
+    columns = ["item", *told, "score", "known", *(["because of"] if explain else [])]
     rows = [
-        [item.item_id, f"{item.score:.4f}", "yes" if item.known else "no", *([because(item.found)] if explain else [])]
-        for item in scores.ranked()
+        [
+            item.item_id,
+            *cells[at],
+            f"{item.score:.4f}",
+            "yes" if item.known else "no",
+            *([because(item.found)] if explain else []),
+        ]
+        for at, item in enumerate(ranked)
     ]
     title = f"{user}: {scores.history_length} behaviours, model {scores.model_name}/{scores.model_version}"
-    show_table(title, columns, rows, right=["item", "score"])
+    if scores.catalogue_name:
+        title += f", catalogue {scores.catalogue_name}/{scores.catalogue_version}"
+    show_table(title, columns, rows, right=["item", "price", "score"])
     if scores.degraded:
         reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in scores.degraded)
         out.print(f"degraded: {reasons}", style="yellow", highlight=False)
@@ -127,7 +141,37 @@ def because(behaviours: "Sequence[FoundBehaviour]") -> str:
 
 
 def _behaviour(found: "FoundBehaviour") -> str:
-    return f"{found.weight:.3f}  {name_of(found.type).lower()} of {found.item_id}, {found.time:%Y-%m-%d %H:%M}"
+    item = found.item_name or found.item_id
+    return f"{found.weight:.3f}  {name_of(found.type).lower()} of {item}, {found.time:%Y-%m-%d %H:%M}"
+
+
+def shown_metadata(items: "Sequence[ItemMetadata | None]") -> tuple[list[str], list[list[object]]]:
+    """Columns and cells of what the catalogue tells of items; no columns where it tells nothing."""
+    columns: dict[str, Callable[[ItemMetadata], object]] = {
+        "name": lambda item: item.name,
+        "category": lambda item: ", ".join(item.categories),
+        "price": lambda item: item.price or "",
+        "availability": lambda item: name_of(item.availability).lower().replace("_", " ") if item.availability else "",
+    }
+    told = [name for name, of in columns.items() if any(of(item) for item in items if item is not None)]
+    return told, [["" if item is None else columns[name](item) for name in told] for item in items]
+
+
+def metadata_row(item: "ItemMetadata | None", answer: "Scores | Recommendations") -> dict[str, Any]:
+    """What --json says of the catalogue: nothing where the gateway has none, null for an item that it does not have."""
+    if not answer.catalogue_name:
+        return {}
+    metadata = None
+    if item is not None:
+        metadata = {
+            "name": item.name,
+            "categories": list(item.categories),
+            "price": None if item.price is None else item.price.amount,
+            "currency": None if item.price is None else item.price.currency,
+            "image": item.image,
+            "availability": name_of(item.availability).lower() if item.availability else None,
+        }
+    return {"catalogue": f"{answer.catalogue_name}/{answer.catalogue_version}", "metadata": metadata}
 
 
 def name_of(member: Any) -> str:

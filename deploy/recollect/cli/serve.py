@@ -40,6 +40,13 @@ def serve(
         str | None,
         typer.Option(metavar="INDEX", help="Index to recommend from, `items@stable` for one; none by default."),
     ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CATALOGUE",
+            help="Catalogue that items are filtered and displayed by, `shop@stable` for one; none by default.",
+        ),
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(
@@ -84,7 +91,7 @@ def serve(
 
     `recollect serve --no-recommender --composed world`
 
-    `recollect serve --index items@stable`
+    `recollect serve --index items@stable --catalogue shop@stable`
 
     `recollect serve --events var/data/shop`
 
@@ -108,6 +115,7 @@ def serve(
         composed_model=composed,
         index=index,
         admin_port=admin_port,
+        catalogue=catalogue,
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)
@@ -198,6 +206,7 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model or 'none: --no-recommender'}",
         f"index         {settings.index or 'none: no --index INDEX, so nothing is recommended'}",
+        f"catalogue     {settings.catalogue or 'none: no --catalogue CATALOGUE, so nothing is filtered by it'}",
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",

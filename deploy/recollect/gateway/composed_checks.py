@@ -4,6 +4,7 @@ import math
 
 from recollect.classification.store import is_set_name
 from recollect.composed.calls import Filter, SearchCall
+from recollect.gateway.metadata_checks import require_filters
 from recollect.gateway.validation import Violations, shown
 from recollect_api.v1 import composed_retrieval_pb2
 from retrieval.composed.geometry import Box
@@ -12,9 +13,6 @@ DEFAULT_K = 10
 MAX_K = 100
 MAX_TEXT = 2_000
 """Most characters of a text; no model reads as many."""
-MAX_FILTERS = 20
-MAX_FILTER_VALUES = 1_000
-MAX_COLUMN_BYTES = 256
 MAX_IMAGE_ID_BYTES = 1_024
 
 
@@ -49,7 +47,7 @@ def check_search(
         )
     if request.HasField("box"):
         _require_box(violations, request.box)
-    _require_filters(violations, request)
+    require_filters(violations, "filters", request.filters)
     violations.raise_any()
     box = request.box
     return SearchCall(
@@ -84,19 +82,4 @@ def _require_box(violations: Violations, box: composed_retrieval_pb2.BoundingBox
                 f"box.{high}",
                 f"must be more than box.{low}, which is {sides[low]:g}, got {sides[high]:g}; send the left upper and "
                 "the right lower corner, in pixels",
-            )
-
-
-def _require_filters(violations: Violations, request: composed_retrieval_pb2.ComposedRetrievalSearchRequest) -> None:
-    if len(request.filters) > MAX_FILTERS:
-        violations.add("filters", f"must be at most {MAX_FILTERS}, got {len(request.filters)}; leave some out")
-        return
-    for at, each in enumerate(request.filters):
-        violations.require_text(
-            f"filters[{at}].column", each.column, most_bytes=MAX_COLUMN_BYTES, empty="send the name of a column"
-        )
-        if not 1 <= len(each.values) <= MAX_FILTER_VALUES:
-            violations.add(
-                f"filters[{at}].values",
-                f"must be 1 to {MAX_FILTER_VALUES} values, got {len(each.values)}; leave the filter out to let all in",
             )

@@ -20,6 +20,7 @@ RecollectError
     ├── ScoreNotServed      the service was started without a recommender (UNIMPLEMENTED)
     ├── NotServed           the service was started without classification (UNIMPLEMENTED)
     ├── ComposedNotServed   the service was started without composed retrieval (UNIMPLEMENTED)
+    ├── CatalogueNotServed  the call filters by a catalogue and the service has none (FAILED_PRECONDITION)
     ├── DeadlinePassed      nobody waits for the answer any more (DEADLINE_EXCEEDED)
     ├── Unauthorised        no valid token (UNAUTHENTICATED)
     └── Incident            an error that nobody foresaw (INTERNAL)
@@ -227,6 +228,13 @@ class RecommendNotServed(CallError):  # noqa: N818
 
     code = grpc.StatusCode.UNIMPLEMENTED
     reason = "RECOMMEND_DISABLED"
+
+
+class CatalogueNotServed(CallError):  # noqa: N818
+    """The call filters by a catalogue, and the service was started without one."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "CATALOGUE_DISABLED"
 
 
 class DeadlinePassed(CallError):  # noqa: N818

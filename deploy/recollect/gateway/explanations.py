@@ -1,8 +1,10 @@
 """Say which behaviours a score rests on."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from recollect.gateway.times import timestamp
 from recollect_api.v1 import event_pb2, recommender_pb2
@@ -12,27 +14,41 @@ if TYPE_CHECKING:
     from recsys.ranking import Ranking
 
 
-def explanations(candidates: int, history: History | None, ranking: "Ranking") -> list[recommender_pb2.Explanation]:
-    """One explanation a candidate: what was found, highest weight first, the newer of two equal ones first."""
+Names = Callable[[npt.NDArray[np.int64]], Mapping[int, str]]
+"""Item → name, of those of some items that have one."""
+
+
+def explanations(
+    candidates: int, history: History | None, ranking: "Ranking", names: Names | None = None
+) -> list[recommender_pb2.Explanation]:
+    """One explanation a candidate: what was found, highest weight first, the newer of two equal ones first.
+
+    With `names`, items are called by name as well.
+    """
     positions, weights = ranking.found_positions, ranking.found_weights
     if history is None or positions is None or weights is None:
         return [recommender_pb2.Explanation() for _ in range(candidates)]
+    called = {} if names is None else names(np.unique(history.item_ids[positions[positions >= 0]]))
     told = []
     for found, weight in zip(positions, weights, strict=True):
         # [K]; the last key of lexsort counts first.
         order = np.lexsort((-found, -weight))
         told.append(
             recommender_pb2.Explanation(
-                behaviours=[_found(history, int(found[at]), float(weight[at])) for at in order if found[at] >= 0]
+                behaviours=[
+                    _found(history, int(found[at]), float(weight[at]), called) for at in order if found[at] >= 0
+                ]
             )
         )
     return told
 
 
-def _found(history: History, position: int, weight: float) -> recommender_pb2.FoundBehaviour:
+def _found(history: History, position: int, weight: float, called: Mapping[int, str]) -> recommender_pb2.FoundBehaviour:
+    item_id = int(history.item_ids[position])
     return recommender_pb2.FoundBehaviour(
-        item_id=int(history.item_ids[position]),
+        item_id=item_id,
         time=timestamp(int(history.times_ms[position])),
         type=event_pb2.EventType.ValueType(int(history.types[position])),
         weight=weight,
+        item_name=called.get(item_id, ""),
     )

@@ -8,6 +8,9 @@ import grpc.aio  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
+from recollect.catalogues.serving import CatalogueSlot
+from recollect.gateway.catalogue import CatalogueUse, FiltersOfModel, names_of, use_catalogue
+from recollect.gateway.display import displayed
 from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
 from recollect.gateway.explanations import explanations
 from recollect.gateway.models import ModelSlot, ServedModel
@@ -29,7 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
-    """Scores with the model in `slot`, over histories from `histories`; recommends from the index in `index`.
+    """Scores with the model in `slot`, over histories from `histories`; recommends from the index in `index`; filters
+    and displays by the catalogue in `catalogue`.
 
     Without a slot every call is answered UNIMPLEMENTED.
     """
@@ -43,12 +47,15 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         history_limit: int,
         max_candidates: int,
         index: IndexSlot | None = None,
+        catalogue: CatalogueSlot | None = None,
         candidates: CandidateConfig | None = None,
         serving_log: ServingLog | None = None,
     ) -> None:
         self._log = serving_log
         self._slot = slot
         self._index = index
+        self._catalogue = catalogue
+        self._filters = FiltersOfModel()
         self._candidates = candidates or CandidateConfig()
         self._histories = histories
         self._workers = workers
@@ -61,12 +68,13 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         """Score every candidate of `request`, in its order."""
         slot = self._served()
         call = check_score(request, max_candidates=self._max_candidates)
+        use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
         require_time(context)
         history = await self._read(call.user_id, call.before_ms)
         require_time(context)
         # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
         model = slot.current
-        return await self._workers.run(partial(_answer, request, call, model, history, self._log))
+        return await self._workers.run(partial(_answer, request, call, model, history, use, self._log))
 
     async def Recommend(  # noqa: N802 - gRPC's name
         self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
@@ -76,13 +84,26 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         if self._index is None:
             raise RecommendNotServed("this service runs without an index; start it with --index, items@stable for one")
         call = check_recommend(request)
+        # Taken once, as model and index below: what is filtered and what is displayed are of one version.
+        use = use_catalogue(self._catalogue, call.wanted, call.display, filters=True)
         require_time(context)
         history = await self._read(call.user_id, call.before_ms)
         require_time(context)
         # Each taken once, as above.
         model, index = slot.current, self._index.current
         return await self._workers.run(
-            partial(answer_recommend, request, call, model, index, history, self._candidates, self._log)
+            partial(
+                answer_recommend,
+                request,
+                call,
+                model,
+                index,
+                history,
+                self._candidates,
+                use,
+                self._filters,
+                self._log,
+            )
         )
 
     def _served(self) -> ModelSlot:
@@ -109,6 +130,7 @@ def _answer(
     call: ScoreCall,
     model: ServedModel,
     history: History | None,
+    use: CatalogueUse | None,
     serving_log: ServingLog | None,
 ) -> recommender_pb2.ScoreResponse:
     """Rank and put the answer together; blocking, a thousand explanations alone take tens of milliseconds."""
@@ -128,11 +150,16 @@ def _answer(
             item_ids=call.item_ids,
             ranking=ranking,
         )
-    return _response(request, model, history, ranking)
+    return _response(request, call, model, history, ranking, use)
 
 
 def _response(
-    request: recommender_pb2.ScoreRequest, model: ServedModel, history: History | None, ranking: "Ranking"
+    request: recommender_pb2.ScoreRequest,
+    call: ScoreCall,
+    model: ServedModel,
+    history: History | None,
+    ranking: "Ranking",
+    use: CatalogueUse | None,
 ) -> recommender_pb2.ScoreResponse:
     length = 0 if history is None else len(history.item_ids)
     unknown = np.flatnonzero(~ranking.known).tolist()
@@ -143,6 +170,7 @@ def _response(
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
     if unknown:
         degraded.append(recommender_pb2.DEGRADED_REASON_ITEM_UNKNOWN)
+    shown = [] if use is None else displayed(use.catalogue.metadata, call.item_ids, use.display)
     return recommender_pb2.ScoreResponse(
         scores=ranking.scores.tolist(),
         model_name=model.name,
@@ -151,6 +179,9 @@ def _response(
         history_length=length,
         degraded=degraded,
         unknown_positions=unknown,
-        explanations=explanations(len(request.item_ids), history, ranking) if request.explain else (),
+        explanations=explanations(len(request.item_ids), history, ranking, names_of(use)) if request.explain else (),
         request_id=request.request_id,
+        displayed=[recommender_pb2.DisplayedItem(metadata=each) for each in shown],
+        catalogue_name="" if use is None else use.catalogue.name,
+        catalogue_version="" if use is None else use.catalogue.version,
     )

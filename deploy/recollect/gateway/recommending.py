@@ -1,4 +1,5 @@
-"""Answer Recommend: candidates from one index, ranked by one model, whatever is swapped in meanwhile."""
+"""Answer Recommend: candidates from one index, ranked by one model, filtered and displayed by one catalogue, whatever
+is swapped in meanwhile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from recollect.gateway.catalogue import CatalogueUse, FiltersOfModel, names_of
+from recollect.gateway.display import displayed
 from recollect.gateway.explanations import explanations
+from recollect.gateway.metadata_checks import check_item_filter
 from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
-from recollect.gateway.validation import Violations, check_as_of
+from recollect.gateway.validation import Violations, check_as_of, check_display
 from recollect.indexes.serving import ServedIndex
-from recollect_api.v1 import recommender_pb2
+from recollect_api.v1 import metadata_pb2, recommender_pb2
 from recsys.history.serving_log import ServingLog
 from recsys.history.store import History
+from recsys.metadata import ItemFilter
 from recsys.recommending.candidates import CandidateConfig
 from recsys.recommending.recommender import Allowed, Recommender
 
@@ -37,6 +42,9 @@ class RecommendCall:
     categories: Ids
     """Empty for all."""
     most_of_a_category: int | None
+    wanted: ItemFilter | None
+    """What must be true of an item by the catalogue; None where the request says nothing."""
+    display: tuple[str, ...]
 
 
 def check_recommend(request: recommender_pb2.RecommendRequest) -> RecommendCall:
@@ -51,6 +59,8 @@ def check_recommend(request: recommender_pb2.RecommendRequest) -> RecommendCall:
     excluded = _ids(violations, "exclude_item_ids", request.exclude_item_ids, MAX_EXCLUDED)
     categories = _ids(violations, "category_ids", request.category_ids, MAX_CATEGORIES)
     before_ms = check_as_of(violations, request)
+    wanted = check_item_filter(violations, "filter", request.filter)
+    display = check_display(violations, request.display)
     violations.raise_any()
     return RecommendCall(
         user_id=request.user_id,
@@ -60,6 +70,8 @@ def check_recommend(request: recommender_pb2.RecommendRequest) -> RecommendCall:
         excluded=excluded,
         categories=categories,
         most_of_a_category=request.max_per_category or None,
+        wanted=wanted,
+        display=display,
     )
 
 
@@ -70,15 +82,25 @@ def answer_recommend(
     index: ServedIndex,
     history: History | None,
     config: CandidateConfig,
+    use: CatalogueUse | None,
+    filters: FiltersOfModel,
     serving_log: ServingLog | None = None,
 ) -> recommender_pb2.RecommendResponse:
     """Find, rank and put the answer together; blocking."""
     behaviours = np.empty(0, dtype=np.int64) if history is None else history.item_ids
+    allowed = _of_categories(model, call.categories) if len(call.categories) else None
+    popular, matching = None, None
+    if use is not None and use.settled is not None:
+        of_model = filters.of(model, use.catalogue)
+        passing = of_model.passing(use.settled)
+        allowed = _both(allowed, of_model.allowed(passing))
+        popular, matching = passing.popular, passing.matching
     recommender = Recommender(
         rank=model.ranker.rank,
         neighbours=index.neighbours,
         catalogue=model.catalogue,
         popularity=model.popularity,
+        popular=popular,
         config=config,
     )
     found = recommender.recommend(
@@ -86,7 +108,7 @@ def answer_recommend(
         call.count,
         exclude_seen=call.exclude_seen,
         excluded=call.excluded,
-        allowed=_of_categories(model, call.categories) if len(call.categories) else None,
+        allowed=allowed,
         most_of_a_category=call.most_of_a_category,
     )
     told: list[recommender_pb2.Explanation | None] = [None] * len(found.item_ids)
@@ -94,7 +116,7 @@ def answer_recommend(
     if request.explain or sampled:
         ranking = model.ranker.rank(behaviours, found.item_ids, explain=True)
         if request.explain:
-            told = list(explanations(len(told), history, ranking))
+            told = list(explanations(len(told), history, ranking, names_of(use)))
         if sampled and serving_log is not None and history is not None:
             keep(
                 serving_log,
@@ -108,7 +130,14 @@ def answer_recommend(
                 item_ids=found.item_ids,
                 ranking=ranking,
             )
-    rows = zip(found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, strict=True)
+    shown: list[metadata_pb2.ItemMetadata | None] = [None] * len(found.item_ids)
+    if use is not None and use.display:
+        shown = displayed(use.catalogue.metadata, found.item_ids, use.display)
+    naming = names_of(use)
+    called = {} if naming is None else naming(np.unique(found.behaviours))
+    rows = zip(
+        found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, shown, strict=True
+    )
     degraded = []
     if history is None:
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
@@ -123,8 +152,10 @@ def answer_recommend(
                 because_item_id=int(because),
                 similarity=float(similarity),
                 explanation=explanation,
+                metadata=metadata,
+                because_name=called.get(int(because), ""),
             )
-            for item_id, score, origin, because, similarity, explanation in rows
+            for item_id, score, origin, because, similarity, explanation, metadata in rows
         ],
         model_name=model.name,
         model_version=model.version,
@@ -135,7 +166,20 @@ def answer_recommend(
         candidates=found.candidates,
         degraded=degraded,
         request_id=request.request_id,
+        catalogue_name="" if use is None else use.catalogue.name,
+        catalogue_version="" if use is None else use.catalogue.version,
+        matching_items=matching,
     )
+
+
+def _both(one: Allowed | None, other: Allowed) -> Allowed:
+    if one is None:
+        return other
+
+    def allowed(item_ids: Ids) -> npt.NDArray[np.bool_]:
+        return one(item_ids) & other(item_ids)
+
+    return allowed
 
 
 def _of_categories(model: ServedModel, categories: Ids) -> Allowed:

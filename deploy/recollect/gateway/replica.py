@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from recollect.catalogues.serving import CatalogueSource
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
 from recollect.composed.deployment import ComposedReplica, RemoteComposed
 from recollect.gateway.desired import DesiredModel
@@ -44,6 +45,7 @@ class GatewayReplica:
         classification: "DeploymentHandle[ClassificationReplica] | None" = None,
         composed: "DeploymentHandle[ComposedReplica] | None" = None,
         index: IndexSource | None = None,
+        catalogue: CatalogueSource | None = None,
         events: Path | None = None,
         serving_log: ServingLogConfig | None = None,
     ) -> None:
@@ -62,7 +64,9 @@ class GatewayReplica:
             self._reference = await asyncio.to_thread(self._wanted)
             self._slot = ModelSlot(await asyncio.to_thread(models.load, self._reference))
         self._index = None if index is None else await asyncio.to_thread(index.open, self._are_items)
-        self._looking = None if self._index is None else asyncio.create_task(self._index.follow())
+        self._catalogue = None if catalogue is None else await asyncio.to_thread(catalogue.open)
+        followed = [each for each in (self._index, self._catalogue) if each is not None]
+        self._looking = [asyncio.create_task(each.follow()) for each in followed]
         self._log = None if serving_log is None else ServingLog(serving_log, random=Random())
         # Only now, with all that answers: a replica that listens gets its share of the connections.
         self._gateway = Gateway(
@@ -72,6 +76,7 @@ class GatewayReplica:
             classification=None if classification is None else RemoteClassification(classification),
             composed=None if composed is None else RemoteComposed(composed),
             index=self._index,
+            catalogue=self._catalogue,
             serving_log=self._log,
         )
         await self._gateway.start()
@@ -95,7 +100,7 @@ class GatewayReplica:
 
     async def __del__(self) -> None:
         """Drain: Serve awaits this before it ends the process."""
-        for task in (self._following, self._looking):
+        for task in (self._following, *self._looking):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -103,8 +108,9 @@ class GatewayReplica:
         await self._gateway.stop(DRAIN_S)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
-        if self._index is not None:
-            self._index.close()
+        for followed in (self._index, self._catalogue):
+            if followed is not None:
+                followed.close()
         await self._histories.close()
 
     def _are_items(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
+from recollect.catalogues.serving import CatalogueSlot
 from recollect.classification.calls import ClassificationBackend
 from recollect.composed.calls import ComposedBackend
 from recollect.gateway.classifier import ClassifierServicer
@@ -81,7 +82,8 @@ class GatewayConfig(ListenerConfig):
 
 
 class Gateway:
-    """One server, over one history store and, where there are any, a model slot, an index and backends for pictures.
+    """One server, over one history store and, where there are any, a model slot, an index, a catalogue and backends for
+    pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -95,6 +97,7 @@ class Gateway:
         classification: ClassificationBackend | None = None,
         composed: ComposedBackend | None = None,
         index: IndexSlot | None = None,
+        catalogue: CatalogueSlot | None = None,
         serving_log: ServingLog | None = None,
         credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
@@ -119,6 +122,7 @@ class Gateway:
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
             index=index,
+            catalogue=catalogue,
             candidates=CandidateConfig(
                 candidates=config.recommend_candidates, popularity_weight=config.recommend_popularity
             ),

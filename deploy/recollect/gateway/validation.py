@@ -1,6 +1,6 @@
 """Check requests: every field that is wrong is named at once, with what was given and what to send instead."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,9 @@ MAX_EVENTS_IN_ALL = 10_000
 """Most events in one AppendMany."""
 MAX_PAGE_SIZE = 1_000
 DEFAULT_PAGE_SIZE = 100
+MAX_COLUMN_BYTES = 256
+MAX_DISPLAYED = 50
+"""Columns that are displayed of each item."""
 SHOWN_CHARACTERS = 40
 """How much of a wrong value is repeated in the answer."""
 
@@ -35,6 +38,8 @@ class ScoreCall:
     """[T] candidates."""
     before_ms: int | None
     """Behaviours strictly earlier than this count, milliseconds since the Unix epoch; None for all."""
+    display: tuple[str, ...]
+    """Columns of the catalogue to tell of each."""
 
 
 class Violations:
@@ -91,8 +96,21 @@ def check_score(request: recommender_pb2.ScoreRequest, *, max_candidates: int) -
     for index in np.flatnonzero(item_ids < 0).tolist():
         violations.add(f"item_ids[{index}]", f"must be 0 or more, got {item_ids[index]}; send an id of the catalogue")
     before_ms = check_as_of(violations, request)
+    display = check_display(violations, request.display)
     violations.raise_any()
-    return ScoreCall(user_id=request.user_id, item_ids=item_ids, before_ms=before_ms)
+    return ScoreCall(user_id=request.user_id, item_ids=item_ids, before_ms=before_ms, display=display)
+
+
+def check_display(violations: Violations, display: Sequence[str]) -> tuple[str, ...]:
+    """Columns to display, each once; what is wrong whatever the catalogue is noted."""
+    if len(display) > MAX_DISPLAYED:
+        violations.add("display", f"must be at most {MAX_DISPLAYED} columns, got {len(display)}; leave some out")
+        return ()
+    for at, column in enumerate(display):
+        violations.require_text(
+            f"display[{at}]", column, most_bytes=MAX_COLUMN_BYTES, empty="send the name of a column"
+        )
+    return tuple(dict.fromkeys(display))
 
 
 def check_as_of(

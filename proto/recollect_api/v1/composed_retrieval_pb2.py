@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from recollect_api.v1 import metadata_pb2 as recollect__api_dot_v1_dot_metadata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)recollect_api/v1/composed_retrieval.proto\x12\x10recollect_api.v1\"\x9c\x02\n\x1e\x43omposedRetrievalSearchRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08image_id\x18\x03 \x01(\tH\x00\x12*\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x1d.recollect_api.v1.BoundingBox\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\t\n\x01k\x18\x06 \x01(\r\x12\x31\n\x07\x66ilters\x18\x07 \x03(\x0b\x32 .recollect_api.v1.MetadataFilter\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x11\n\x04\x62\x65ta\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\n \x01(\tB\x0b\n\treferenceB\x07\n\x05_beta\"=\n\x0b\x42oundingBox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02\"0\n\x0eMetadataFilter\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\t\"\xb6\x02\n\x1f\x43omposedRetrievalSearchResponse\x12+\n\x04hits\x18\x01 \x03(\x0b\x32\x1d.recollect_api.v1.ComposedHit\x12\x0c\n\x04\x62\x65ta\x18\x02 \x03(\x02\x12\x0f\n\x07gallery\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\t\x12\x12\n\nmodel_name\x18\x05 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x06 \x01(\t\x12\x31\n\x08warnings\x18\x07 \x03(\x0b\x32\x1f.recollect_api.v1.SearchWarning\x12\x38\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32#.recollect_api.v1.SearchExplanation\x12\x12\n\nrequest_id\x18\t \x01(\t\"\xce\x01\n\x0b\x43omposedHit\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.recollect_api.v1.ComposedHit.MetadataEntry\x12\x1b\n\x0ematched_vector\x18\x04 \x01(\rH\x00\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_matched_vector\"S\n\rSearchWarning\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.recollect_api.v1.SearchWarningKind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xae\x01\n\x11SearchExplanation\x12\x16\n\x0e\x62\x61se_attention\x18\x01 \x01(\x0c\x12\x1b\n\x13modulated_attention\x18\x02 \x01(\x0c\x12\x16\n\x0e\x62\x61se_box_share\x18\x03 \x01(\x02\x12\x1b\n\x13modulated_box_share\x18\x04 \x01(\x02\x12/\n\x05words\x18\x05 \x03(\x0b\x32 .recollect_api.v1.WordImportance\"2\n\x0eWordImportance\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x12\n\nimportance\x18\x02 \x01(\x02\"\x16\n\x14ListGalleriesRequest\"z\n\x15ListGalleriesResponse\x12\x32\n\tgalleries\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.GalleryStatus\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\"\xc4\x01\n\rGalleryStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x04\x12\x0f\n\x07vectors\x18\x04 \x01(\r\x12\x11\n\tdimension\x18\x05 \x01(\r\x12\x0f\n\x07storage\x18\x06 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x07 \x03(\t\x12\x12\n\nmodel_name\x18\x08 \x01(\t\x12\x19\n\x11model_fingerprint\x18\t \x01(\t\x12\x0f\n\x07problem\x18\n \x01(\t*\xd0\x01\n\x11SearchWarningKind\x12#\n\x1fSEARCH_WARNING_KIND_UNSPECIFIED\x10\x00\x12&\n\"SEARCH_WARNING_KIND_TEXT_TRUNCATED\x10\x01\x12#\n\x1fSEARCH_WARNING_KIND_BOX_CLIPPED\x10\x02\x12$\n SEARCH_WARNING_KIND_BOX_NOT_SEEN\x10\x03\x12#\n\x1fSEARCH_WARNING_KIND_BOX_IGNORED\x10\x04\x32\xe4\x01\n\x11\x43omposedRetrieval\x12m\n\x06Search\x12\x30.recollect_api.v1.ComposedRetrievalSearchRequest\x1a\x31.recollect_api.v1.ComposedRetrievalSearchResponse\x12`\n\rListGalleries\x12&.recollect_api.v1.ListGalleriesRequest\x1a\'.recollect_api.v1.ListGalleriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)recollect_api/v1/composed_retrieval.proto\x12\x10recollect_api.v1\x1a\x1frecollect_api/v1/metadata.proto\"\x9c\x02\n\x1e\x43omposedRetrievalSearchRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x12\n\x08image_id\x18\x03 \x01(\tH\x00\x12*\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x1d.recollect_api.v1.BoundingBox\x12\x0c\n\x04text\x18\x05 \x01(\t\x12\t\n\x01k\x18\x06 \x01(\r\x12\x31\n\x07\x66ilters\x18\x07 \x03(\x0b\x32 .recollect_api.v1.MetadataFilter\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x11\n\x04\x62\x65ta\x18\t \x01(\x02H\x01\x88\x01\x01\x12\x12\n\nrequest_id\x18\n \x01(\tB\x0b\n\treferenceB\x07\n\x05_beta\"=\n\x0b\x42oundingBox\x12\n\n\x02x1\x18\x01 \x01(\x02\x12\n\n\x02y1\x18\x02 \x01(\x02\x12\n\n\x02x2\x18\x03 \x01(\x02\x12\n\n\x02y2\x18\x04 \x01(\x02\"\xb6\x02\n\x1f\x43omposedRetrievalSearchResponse\x12+\n\x04hits\x18\x01 \x03(\x0b\x32\x1d.recollect_api.v1.ComposedHit\x12\x0c\n\x04\x62\x65ta\x18\x02 \x03(\x02\x12\x0f\n\x07gallery\x18\x03 \x01(\t\x12\x17\n\x0fgallery_version\x18\x04 \x01(\t\x12\x12\n\nmodel_name\x18\x05 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x06 \x01(\t\x12\x31\n\x08warnings\x18\x07 \x03(\x0b\x32\x1f.recollect_api.v1.SearchWarning\x12\x38\n\x0b\x65xplanation\x18\x08 \x01(\x0b\x32#.recollect_api.v1.SearchExplanation\x12\x12\n\nrequest_id\x18\t \x01(\t\"\xce\x01\n\x0b\x43omposedHit\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12=\n\x08metadata\x18\x03 \x03(\x0b\x32+.recollect_api.v1.ComposedHit.MetadataEntry\x12\x1b\n\x0ematched_vector\x18\x04 \x01(\rH\x00\x88\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_matched_vector\"S\n\rSearchWarning\x12\x31\n\x04kind\x18\x01 \x01(\x0e\x32#.recollect_api.v1.SearchWarningKind\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xae\x01\n\x11SearchExplanation\x12\x16\n\x0e\x62\x61se_attention\x18\x01 \x01(\x0c\x12\x1b\n\x13modulated_attention\x18\x02 \x01(\x0c\x12\x16\n\x0e\x62\x61se_box_share\x18\x03 \x01(\x02\x12\x1b\n\x13modulated_box_share\x18\x04 \x01(\x02\x12/\n\x05words\x18\x05 \x03(\x0b\x32 .recollect_api.v1.WordImportance\"2\n\x0eWordImportance\x12\x0c\n\x04word\x18\x01 \x01(\t\x12\x12\n\nimportance\x18\x02 \x01(\x02\"\x16\n\x14ListGalleriesRequest\"z\n\x15ListGalleriesResponse\x12\x32\n\tgalleries\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.GalleryStatus\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x03 \x01(\t\"\xc4\x01\n\rGalleryStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x01(\x04\x12\x0f\n\x07vectors\x18\x04 \x01(\r\x12\x11\n\tdimension\x18\x05 \x01(\r\x12\x0f\n\x07storage\x18\x06 \x01(\t\x12\x0f\n\x07\x63olumns\x18\x07 \x03(\t\x12\x12\n\nmodel_name\x18\x08 \x01(\t\x12\x19\n\x11model_fingerprint\x18\t \x01(\t\x12\x0f\n\x07problem\x18\n \x01(\t*\xd0\x01\n\x11SearchWarningKind\x12#\n\x1fSEARCH_WARNING_KIND_UNSPECIFIED\x10\x00\x12&\n\"SEARCH_WARNING_KIND_TEXT_TRUNCATED\x10\x01\x12#\n\x1fSEARCH_WARNING_KIND_BOX_CLIPPED\x10\x02\x12$\n SEARCH_WARNING_KIND_BOX_NOT_SEEN\x10\x03\x12#\n\x1fSEARCH_WARNING_KIND_BOX_IGNORED\x10\x04\x32\xe4\x01\n\x11\x43omposedRetrieval\x12m\n\x06Search\x12\x30.recollect_api.v1.ComposedRetrievalSearchRequest\x1a\x31.recollect_api.v1.ComposedRetrievalSearchResponse\x12`\n\rListGalleries\x12&.recollect_api.v1.ListGalleriesRequest\x1a\'.recollect_api.v1.ListGalleriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,32 +34,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMPOSEDHIT_METADATAENTRY']._loaded_options = None
   _globals['_COMPOSEDHIT_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_SEARCHWARNINGKIND']._serialized_start=1647
-  _globals['_SEARCHWARNINGKIND']._serialized_end=1855
-  _globals['_COMPOSEDRETRIEVALSEARCHREQUEST']._serialized_start=64
-  _globals['_COMPOSEDRETRIEVALSEARCHREQUEST']._serialized_end=348
-  _globals['_BOUNDINGBOX']._serialized_start=350
-  _globals['_BOUNDINGBOX']._serialized_end=411
-  _globals['_METADATAFILTER']._serialized_start=413
-  _globals['_METADATAFILTER']._serialized_end=461
-  _globals['_COMPOSEDRETRIEVALSEARCHRESPONSE']._serialized_start=464
-  _globals['_COMPOSEDRETRIEVALSEARCHRESPONSE']._serialized_end=774
-  _globals['_COMPOSEDHIT']._serialized_start=777
-  _globals['_COMPOSEDHIT']._serialized_end=983
-  _globals['_COMPOSEDHIT_METADATAENTRY']._serialized_start=917
-  _globals['_COMPOSEDHIT_METADATAENTRY']._serialized_end=964
-  _globals['_SEARCHWARNING']._serialized_start=985
-  _globals['_SEARCHWARNING']._serialized_end=1068
-  _globals['_SEARCHEXPLANATION']._serialized_start=1071
-  _globals['_SEARCHEXPLANATION']._serialized_end=1245
-  _globals['_WORDIMPORTANCE']._serialized_start=1247
-  _globals['_WORDIMPORTANCE']._serialized_end=1297
-  _globals['_LISTGALLERIESREQUEST']._serialized_start=1299
-  _globals['_LISTGALLERIESREQUEST']._serialized_end=1321
-  _globals['_LISTGALLERIESRESPONSE']._serialized_start=1323
-  _globals['_LISTGALLERIESRESPONSE']._serialized_end=1445
-  _globals['_GALLERYSTATUS']._serialized_start=1448
-  _globals['_GALLERYSTATUS']._serialized_end=1644
-  _globals['_COMPOSEDRETRIEVAL']._serialized_start=1858
-  _globals['_COMPOSEDRETRIEVAL']._serialized_end=2086
+  _globals['_SEARCHWARNINGKIND']._serialized_start=1630
+  _globals['_SEARCHWARNINGKIND']._serialized_end=1838
+  _globals['_COMPOSEDRETRIEVALSEARCHREQUEST']._serialized_start=97
+  _globals['_COMPOSEDRETRIEVALSEARCHREQUEST']._serialized_end=381
+  _globals['_BOUNDINGBOX']._serialized_start=383
+  _globals['_BOUNDINGBOX']._serialized_end=444
+  _globals['_COMPOSEDRETRIEVALSEARCHRESPONSE']._serialized_start=447
+  _globals['_COMPOSEDRETRIEVALSEARCHRESPONSE']._serialized_end=757
+  _globals['_COMPOSEDHIT']._serialized_start=760
+  _globals['_COMPOSEDHIT']._serialized_end=966
+  _globals['_COMPOSEDHIT_METADATAENTRY']._serialized_start=900
+  _globals['_COMPOSEDHIT_METADATAENTRY']._serialized_end=947
+  _globals['_SEARCHWARNING']._serialized_start=968
+  _globals['_SEARCHWARNING']._serialized_end=1051
+  _globals['_SEARCHEXPLANATION']._serialized_start=1054
+  _globals['_SEARCHEXPLANATION']._serialized_end=1228
+  _globals['_WORDIMPORTANCE']._serialized_start=1230
+  _globals['_WORDIMPORTANCE']._serialized_end=1280
+  _globals['_LISTGALLERIESREQUEST']._serialized_start=1282
+  _globals['_LISTGALLERIESREQUEST']._serialized_end=1304
+  _globals['_LISTGALLERIESRESPONSE']._serialized_start=1306
+  _globals['_LISTGALLERIESRESPONSE']._serialized_end=1428
+  _globals['_GALLERYSTATUS']._serialized_start=1431
+  _globals['_GALLERYSTATUS']._serialized_end=1627
+  _globals['_COMPOSEDRETRIEVAL']._serialized_start=1841
+  _globals['_COMPOSEDRETRIEVAL']._serialized_end=2069
 # @@protoc_insertion_point(module_scope)

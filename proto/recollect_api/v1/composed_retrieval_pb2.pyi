@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from recollect_api.v1 import metadata_pb2 as _metadata_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -90,7 +91,7 @@ class ComposedRetrievalSearchRequest(_message.Message):
         """Where in the reference the object is; left out: the whole picture is meant."""
 
     @_builtins.property
-    def filters(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetadataFilter]:
+    def filters(self) -> _containers.RepeatedCompositeFieldContainer[_metadata_pb2.MetadataFilter]:
         """Only pictures that fit all of these."""
 
     def __init__(
@@ -102,7 +103,7 @@ class ComposedRetrievalSearchRequest(_message.Message):
         box: Global___BoundingBox | None = ...,
         text: _builtins.str = ...,
         k: _builtins.int = ...,
-        filters: _abc.Iterable[Global___MetadataFilter] | None = ...,
+        filters: _abc.Iterable[_metadata_pb2.MetadataFilter] | None = ...,
         explain: _builtins.bool = ...,
         beta: _builtins.float | None = ...,
         request_id: _builtins.str = ...,
@@ -157,34 +158,6 @@ class BoundingBox(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BoundingBox: _TypeAlias = BoundingBox  # noqa: Y015
-
-@_typing.final
-class MetadataFilter(_message.Message):
-    """Which values a column of the gallery's metadata may have."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    COLUMN_FIELD_NUMBER: _builtins.int
-    VALUES_FIELD_NUMBER: _builtins.int
-    column: _builtins.str
-    """The column."""
-    @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The values, one of which a picture must have; at least one, at most 1,000. Numbers and truth values as texts."""
-
-    def __init__(
-        self,
-        *,
-        column: _builtins.str = ...,
-        values: _abc.Iterable[_builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "values", b"values"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MetadataFilter: _TypeAlias = MetadataFilter  # noqa: Y015
 
 @_typing.final
 class ComposedRetrievalSearchResponse(_message.Message):

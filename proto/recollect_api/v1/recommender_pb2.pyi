@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from recollect_api.v1 import event_pb2 as _event_pb2
+from recollect_api.v1 import metadata_pb2 as _metadata_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -88,6 +89,7 @@ class ScoreRequest(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user whose history counts, 1 to 256 bytes of UTF-8. A user who was never seen is scored with an empty history."""
     explain: _builtins.bool
@@ -102,6 +104,10 @@ class ScoreRequest(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Only behaviours strictly earlier than this count. Left out: all of them."""
 
+    @_builtins.property
+    def display(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to tell of each candidate from the catalogue, as `RecommendRequest.display`."""
+
     def __init__(
         self,
         *,
@@ -110,10 +116,11 @@ class ScoreRequest(_message.Message):
         as_of: _timestamp_pb2.Timestamp | None = ...,
         explain: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        display: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "explain", b"explain", "item_ids", b"item_ids", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "display", b"display", "explain", b"explain", "item_ids", b"item_ids", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,6 +141,9 @@ class ScoreResponse(_message.Message):
     UNKNOWN_POSITIONS_FIELD_NUMBER: _builtins.int
     EXPLANATIONS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    DISPLAYED_FIELD_NUMBER: _builtins.int
+    CATALOGUE_NAME_FIELD_NUMBER: _builtins.int
+    CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """Name of the model that computed all of these scores."""
     model_version: _builtins.str
@@ -144,6 +154,10 @@ class ScoreResponse(_message.Message):
     """How many behaviours counted."""
     request_id: _builtins.str
     """`ScoreRequest.request_id`."""
+    catalogue_name: _builtins.str
+    """Name of the catalogue that all of this was read from; empty where nothing was."""
+    catalogue_version: _builtins.str
+    """Version of that catalogue."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probability of interest of each candidate, 0 to 1, in the order of `ScoreRequest.item_ids`."""
@@ -160,6 +174,12 @@ class ScoreResponse(_message.Message):
     def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
         """One for each candidate, in the same order, when `ScoreRequest.explain` was set; else empty."""
 
+    @_builtins.property
+    def displayed(self) -> _containers.RepeatedCompositeFieldContainer[Global___DisplayedItem]:
+        """One for each candidate, in the same order, when `ScoreRequest.display` was used and the service has a catalogue; else
+        empty.
+        """
+
     def __init__(
         self,
         *,
@@ -172,14 +192,41 @@ class ScoreResponse(_message.Message):
         unknown_positions: _abc.Iterable[_builtins.int] | None = ...,
         explanations: _abc.Iterable[Global___Explanation] | None = ...,
         request_id: _builtins.str = ...,
+        displayed: _abc.Iterable[Global___DisplayedItem] | None = ...,
+        catalogue_name: _builtins.str = ...,
+        catalogue_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "explanations", b"explanations", "history_length", b"history_length", "history_version", b"history_version", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id", "scores", b"scores", "unknown_positions", b"unknown_positions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_name", b"catalogue_name", "catalogue_version", b"catalogue_version", "degraded", b"degraded", "displayed", b"displayed", "explanations", b"explanations", "history_length", b"history_length", "history_version", b"history_version", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id", "scores", b"scores", "unknown_positions", b"unknown_positions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
+class DisplayedItem(_message.Message):
+    """What the catalogue tells of one candidate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METADATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metadata(self) -> _metadata_pb2.ItemMetadata:
+        """Left out where the catalogue does not have the item."""
+
+    def __init__(
+        self,
+        *,
+        metadata: _metadata_pb2.ItemMetadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisplayedItem: _TypeAlias = DisplayedItem  # noqa: Y015
 
 @_typing.final
 class Explanation(_message.Message):
@@ -215,12 +262,15 @@ class FoundBehaviour(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    ITEM_NAME_FIELD_NUMBER: _builtins.int
     item_id: _builtins.int
     """The item of the behaviour."""
     type: _event_pb2.EventType.ValueType
     """What the user did."""
     weight: _builtins.float
     """Its share in the representation of the history, as the model weighs it for this candidate."""
+    item_name: _builtins.str
+    """What the catalogue calls the item, where names are displayed; else empty."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -232,10 +282,11 @@ class FoundBehaviour(_message.Message):
         time: _timestamp_pb2.Timestamp | None = ...,
         type: _event_pb2.EventType.ValueType = ...,
         weight: _builtins.float = ...,
+        item_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "time", b"time", "type", b"type", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_id", b"item_id", "item_name", b"item_name", "time", b"time", "type", b"type", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,6 +307,8 @@ class RecommendRequest(_message.Message):
     MAX_PER_CATEGORY_FIELD_NUMBER: _builtins.int
     EXPLAIN_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    DISPLAY_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user whose history counts, 1 to 256 bytes of UTF-8. One who was never seen is shown what is popular."""
     count: _builtins.int
@@ -280,6 +333,16 @@ class RecommendRequest(_message.Message):
     def category_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Only items of these categories, at most 1,000. Left out: of all."""
 
+    @_builtins.property
+    def filter(self) -> _metadata_pb2.ItemFilter:
+        """What must be true of an item by the catalogue. Left out: what the catalogue says, see `ItemFilter.in_stock`."""
+
+    @_builtins.property
+    def display(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to tell of each item from the catalogue: "name", "category", "price", "image", "availability" and further columns,
+        at most 50. Without a catalogue nothing is told.
+        """
+
     def __init__(
         self,
         *,
@@ -292,10 +355,12 @@ class RecommendRequest(_message.Message):
         max_per_category: _builtins.int = ...,
         explain: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        filter: _metadata_pb2.ItemFilter | None = ...,
+        display: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "as_of", b"as_of", "exclude_seen", b"exclude_seen"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "as_of", b"as_of", "exclude_seen", b"exclude_seen", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "as_of", b"as_of", "category_ids", b"category_ids", "count", b"count", "exclude_item_ids", b"exclude_item_ids", "exclude_seen", b"exclude_seen", "explain", b"explain", "max_per_category", b"max_per_category", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen", "as_of", b"as_of", "category_ids", b"category_ids", "count", b"count", "display", b"display", "exclude_item_ids", b"exclude_item_ids", "exclude_seen", b"exclude_seen", "explain", b"explain", "filter", b"filter", "max_per_category", b"max_per_category", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exclude_seen: _TypeAlias = _typing.Literal["exclude_seen"]  # noqa: Y015
     _WhichOneofArgType__exclude_seen: _TypeAlias = _typing.Literal["_exclude_seen", b"_exclude_seen"]  # noqa: Y015
@@ -319,6 +384,9 @@ class RecommendResponse(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CATALOGUE_NAME_FIELD_NUMBER: _builtins.int
+    CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
+    MATCHING_ITEMS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """Name of the model that computed all of these scores."""
     model_version: _builtins.str
@@ -335,6 +403,14 @@ class RecommendResponse(_message.Message):
     """How many items were ranked."""
     request_id: _builtins.str
     """`RecommendRequest.request_id`."""
+    catalogue_name: _builtins.str
+    """Name of the catalogue by which all of these items were filtered and displayed; empty where there is none."""
+    catalogue_version: _builtins.str
+    """Version of that catalogue."""
+    matching_items: _builtins.int
+    """How many items of the catalogue pass the filter, seen ones and those unknown to the model among them; left out where
+    nothing was filtered.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
         """Best first, by their scores and by how popular they are; scores need not descend."""
@@ -356,12 +432,17 @@ class RecommendResponse(_message.Message):
         candidates: _builtins.int = ...,
         degraded: _abc.Iterable[Global___DegradedReason.ValueType] | None = ...,
         request_id: _builtins.str = ...,
+        catalogue_name: _builtins.str = ...,
+        catalogue_version: _builtins.str = ...,
+        matching_items: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_matching_items", b"_matching_items", "matching_items", b"matching_items"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "degraded", b"degraded", "history_length", b"history_length", "history_version", b"history_version", "index_name", b"index_name", "index_version", b"index_version", "items", b"items", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_matching_items", b"_matching_items", "candidates", b"candidates", "catalogue_name", b"catalogue_name", "catalogue_version", b"catalogue_version", "degraded", b"degraded", "history_length", b"history_length", "history_version", b"history_version", "index_name", b"index_name", "index_version", b"index_version", "items", b"items", "matching_items", b"matching_items", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__matching_items: _TypeAlias = _typing.Literal["matching_items"]  # noqa: Y015
+    _WhichOneofArgType__matching_items: _TypeAlias = _typing.Literal["_matching_items", b"_matching_items"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__matching_items) -> _WhichOneofReturnType__matching_items | None: ...
 
 Global___RecommendResponse: _TypeAlias = RecommendResponse  # noqa: Y015
 
@@ -377,6 +458,8 @@ class RecommendedItem(_message.Message):
     BECAUSE_ITEM_ID_FIELD_NUMBER: _builtins.int
     SIMILARITY_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    BECAUSE_NAME_FIELD_NUMBER: _builtins.int
     item_id: _builtins.int
     """The item."""
     score: _builtins.float
@@ -387,9 +470,15 @@ class RecommendedItem(_message.Message):
     """The item of the behaviour that it is like; -1 for what is popular."""
     similarity: _builtins.float
     """How alike the two are, as the index compares them; 0 for what is popular."""
+    because_name: _builtins.str
+    """What the catalogue calls the item of the behaviour, where names are displayed; else empty."""
     @_builtins.property
     def explanation(self) -> Global___Explanation:
         """The behaviours that its score rests on, when `RecommendRequest.explain` was set."""
+
+    @_builtins.property
+    def metadata(self) -> _metadata_pb2.ItemMetadata:
+        """What was to be displayed; left out where nothing was, and where the catalogue does not have the item."""
 
     def __init__(
         self,
@@ -400,10 +489,12 @@ class RecommendedItem(_message.Message):
         because_item_id: _builtins.int = ...,
         similarity: _builtins.float = ...,
         explanation: Global___Explanation | None = ...,
+        metadata: _metadata_pb2.ItemMetadata | None = ...,
+        because_name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation", "metadata", b"metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_item_id", b"because_item_id", "explanation", b"explanation", "item_id", b"item_id", "origin", b"origin", "score", b"score", "similarity", b"similarity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["because_item_id", b"because_item_id", "because_name", b"because_name", "explanation", b"explanation", "item_id", b"item_id", "metadata", b"metadata", "origin", b"origin", "score", b"score", "similarity", b"similarity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,7 +45,7 @@ class RecommenderStub:
     by the model.
 
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-    an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+    an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
     Has no effect, safe to repeat.
     """
 
@@ -65,7 +65,7 @@ class RecommenderAsyncStub(RecommenderStub):
     by the model.
 
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-    an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+    an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
     Has no effect, safe to repeat.
     """
 
@@ -94,7 +94,7 @@ class RecommenderServicer(metaclass=_abc_1.ABCMeta):
         by the model.
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-        an index. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
+        an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
         Has no effect, safe to repeat.
         """
 
