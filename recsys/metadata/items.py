@@ -56,6 +56,8 @@ class CatalogueFacts:
     items: int
     priced: int
     """Items with a price."""
+    availability_told: int
+    """Items of which it is told whether they can be had."""
     in_stock: int
     currencies: tuple[str, ...]
     """Of the prices, in alphabetical order."""
@@ -73,6 +75,7 @@ class CatalogueFacts:
         return cls(
             items=frame.height,
             priced=frame["price"].count(),
+            availability_told=frame["availability"].count(),
             in_stock=int((frame["availability"] == Availability.IN_STOCK).sum()),
             currencies=tuple(frame["currency"].drop_nulls().unique().sort()),
             columns=tuple(name for name in frame.columns if name not in STANDARD),
@@ -120,13 +123,9 @@ class ItemMetadata:
         return self.frame.select(pl.col(list(columns)).gather(rows.set(rows < 0, None)))
 
     def unknown_columns(self, columns: Sequence[str]) -> list[tuple[int, str]]:
-        """Place of each of `columns` that there is not, and what to say of it."""
+        """Place of each of `columns` that cannot be displayed, and what to say of it."""
         have = [name for name in self.frame.columns if name != "item_id"]
-        return [
-            (at, f"must be a column of the catalogue, got {name!r}; there is {', '.join(map(repr, have))}")
-            for at, name in enumerate(columns)
-            if name not in have
-        ]
+        return [(at, _unknown(name, have)) for at, name in enumerate(columns) if name not in have]
 
     def settled(self, wanted: ItemFilter | None) -> ItemFilter | None:
         """`wanted` with what the catalogue says where it says nothing; None where every item passes, known or not.
@@ -200,16 +199,14 @@ class ItemMetadata:
         if wanted.currency is not None and wanted.currency not in have:
             description = f"must be one that the catalogue has prices in, got {wanted.currency!r}; there is {told}"
             problems.append(FilterProblem(field="currency", description=description))
-        if wanted.in_stock and self.frame["availability"].null_count() == len(self):
+        if wanted.in_stock and self.facts.availability_told == 0:
             description = "cannot be asked for: the catalogue tells of no item whether it is in stock; leave it out"
             problems.append(FilterProblem(field="in_stock", description=description))
-        names = [name for name, _ in wanted.columns]
-        unknown = dict(self.unknown_columns(names))
-        for at, name in enumerate(names):
-            if at in unknown:
-                problems.append(FilterProblem(field=f"columns[{at}].column", description=unknown[at]))
-            elif name not in self.filterable:
-                description = f"cannot be {name!r}, which is asked for by min_price and max_price; send these"
+        for at, (name, _) in enumerate(wanted.columns):
+            if name not in self.filterable:
+                description = _unknown(name, self.filterable)
+                if name == "price":
+                    description = "cannot be 'price', which is asked for by min_price and max_price; send these"
                 problems.append(FilterProblem(field=f"columns[{at}].column", description=description))
         return problems
 
@@ -226,6 +223,10 @@ class ItemMetadata:
             wanted = wanted.cast(self.frame.schema[column], strict=False).drop_nulls().cast(pl.String)
         found: Mask = texts.is_in(wanted.implode()).fill_null(False).to_numpy()
         return found
+
+
+def _unknown(name: str, have: Sequence[str]) -> str:
+    return f"must be a column of the catalogue, got {name!r}; there is {', '.join(map(repr, have))}"
 
 
 def read_facts(directory: Path) -> CatalogueFacts:

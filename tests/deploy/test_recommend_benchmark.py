@@ -14,5 +14,5 @@ def test_a_line_a_stage(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[0]["stage"] == "call over gRPC"
     assert rows[0]["calls"] == 8
-    assert len(rows) == 7
+    assert len(rows) == 9
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)

@@ -260,6 +260,7 @@ def _told(artifact: "Artifact") -> dict[str, Any]:
         "items": facts.items,
         "priced": facts.priced,
         "currencies": list(facts.currencies),
+        "availability_told": facts.availability_told,
         "in_stock": facts.in_stock,
         "only_in_stock": facts.only_in_stock,
         "columns": list(facts.columns),
@@ -270,7 +271,7 @@ def _contents(row: dict[str, Any]) -> str:
     parts = [f"{row['items']:,} items", f"{row['priced']:,} with a price"]
     if row["currencies"]:
         parts[-1] += f" in {', '.join(row['currencies'])}"
-    parts.append(f"{row['in_stock']:,} in stock")
+    parts.append(f"{row['in_stock']:,} in stock" if row["availability_told"] else "availability not told")
     if row["columns"]:
         parts.append(f"further {', '.join(row['columns'])}")
     return ", ".join(parts)

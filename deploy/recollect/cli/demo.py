@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CANDIDATES = 10
 RECENT = 8
 """Recent behaviours shown."""
+CATALOGUE = "shop@stable"
 
 
 @explains_errors
@@ -46,9 +47,10 @@ def demo(
     from recollect_api.client import RecollectClient
     from recsys.data.event_store import EventStore
 
-    settings = Settings.load(var=var, port=None if keep else 0, composed_model=MODEL)
+    settings = Settings.load(var=var, port=None if keep else 0, composed_model=MODEL, catalogue=CATALOGUE)
     began = time.monotonic()
     store = EventStore(_shop(settings.var / "data" / f"shop-{seed}", seed))
+    _catalogue(settings, store.directory, seed)
     with ray_cluster(settings), history_redis(settings) as redis_url:
         artifact = _model(settings, store, seed)
         _load_histories(store, redis_url)
@@ -58,7 +60,9 @@ def demo(
         with gateway, RecollectClient(gateway.address, timeout_s=10.0) as client:
             question = _question(store, artifact, seed)
             with _stage(f"asking {gateway.address} for {CANDIDATES} scores"):
-                scores = client.score(question.user_id, question.item_ids, as_of=question.as_of, explain=True)
+                scores = client.score(
+                    question.user_id, question.item_ids, as_of=question.as_of, display=["price"], explain=True
+                )
             _show(question, scores, store.catalogue)
             show_picture(client, store.catalogue.name_of(scores.ranked()[0].item_id), seed)
             show_search(settings, client, world)
@@ -97,6 +101,22 @@ def _shop(directory: Path, seed: int) -> Path:
         store = EventStore(directory)
         err.print(f"shop: {len(store):,} events of {store.n_users:,} users on {store.catalogue.n_items:,} items")
     return directory
+
+
+def _catalogue(settings: "Settings", directory: Path, seed: int) -> None:
+    from recollect.catalogues.publishing import publish_catalogue
+    from recsys.data.shop import CATALOGUE_FILE, demo_shop, write_shop_catalogue
+    from recsys.metadata.importing import ImportOptions, import_catalogue
+
+    path = directory / CATALOGUE_FILE
+    if not path.exists():
+        write_shop_catalogue(demo_shop(seed), directory)  # a shop of an earlier release has none
+    imported = import_catalogue(path, ImportOptions())
+    name, _, label = CATALOGUE.partition("@")
+    root = settings.var.resolve() / "catalogues"
+    published = publish_catalogue(root, name, imported, settings.catalogue_guard, label=label)
+    facts = imported.metadata.facts
+    err.print(f"catalogue: {published.artifact.reference}, {facts.items:,} items, {facts.in_stock:,} in stock")
 
 
 def _model(settings: "Settings", store: "EventStore", seed: int) -> "Artifact":
@@ -182,12 +202,18 @@ def _show(question: _Question, scores: "Scores", catalogue: "Catalogue") -> None
     ranked = scores.ranked()
     show_table(
         f"\n{len(ranked)} candidates scored by {scores.model_name}/{scores.model_version} over gRPC",
-        ["", "score", "item", "category", "next"],
+        ["", "score", "item", "category", "price", "next"],
         [
-            (place, f"{item.score:.4f}", *named(item.item_id), "◀ chosen" if item.item_id == question.chosen else "")
+            (
+                place,
+                f"{item.score:.4f}",
+                *named(item.item_id),
+                item.metadata.price if item.metadata else "",
+                "◀ chosen" if item.item_id == question.chosen else "",
+            )
             for place, item in enumerate(ranked, start=1)
         ],
-        right=["", "score"],
+        right=["", "score", "price"],
     )
     _show_reasons(ranked[0], catalogue, question)
 
@@ -221,7 +247,7 @@ def _say_next(settings: "Settings", artifact: "Artifact", question: _Question, s
     items = ",".join(map(str, question.item_ids[:3]))
     out.print(
         f"\nDone in {seconds:.0f} s. The model is in {artifact.directory}. To go on:\n\n"
-        f"    RECOLLECT_VAR={settings.var} recollect serve\n"
+        f"    RECOLLECT_VAR={settings.var} recollect serve --catalogue {CATALOGUE}\n"
         f"    recollect score {question.user_id} --items {items} --explain        (in another terminal)\n",
         highlight=False,
         soft_wrap=True,

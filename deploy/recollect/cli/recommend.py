@@ -9,7 +9,7 @@ from recollect.cli.score import DISPLAYED, because, ids_of, metadata_row, name_o
 from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
-    from recollect_api import Recommendations, RecommendedItem
+    from recollect_api import FoundBehaviour, Recommendations, RecommendedItem
 
 
 @explains_errors
@@ -108,6 +108,7 @@ def _row(item: "RecommendedItem", found: "Recommendations") -> dict[str, Any]:
         "score": item.score,
         "origin": name_of(item.origin).lower(),
         "because_item_id": item.because_item_id,
+        **({"because_name": item.because_name} if item.because_name else {}),
         "similarity": item.similarity,
         "model": f"{found.model_name}/{found.model_version}",
         "index": f"{found.index_name}/{found.index_version}",
@@ -116,8 +117,13 @@ def _row(item: "RecommendedItem", found: "Recommendations") -> dict[str, Any]:
         "history_length": found.history_length,
         "candidates": found.candidates,
         "degraded": [name_of(reason) for reason in found.degraded],
-        **({"found": [{"item_id": each.item_id, "weight": each.weight} for each in item.found]} if item.found else {}),
+        **({"found": [_found(each) for each in item.found]} if item.found else {}),
     }
+
+
+def _found(behaviour: "FoundBehaviour") -> dict[str, Any]:
+    name = {"name": behaviour.item_name} if behaviour.item_name else {}
+    return {"item_id": behaviour.item_id, **name, "weight": behaviour.weight}
 
 
 def _show(user: str, found: "Recommendations", *, explain: bool) -> None:

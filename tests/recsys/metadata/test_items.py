@@ -101,7 +101,8 @@ def test_what_is_saved_is_read_again(metadata: ItemMetadata, tmp_path: Path) -> 
     read = ItemMetadata.load(tmp_path / "kept")
     assert read.frame.equals(metadata.frame)
     assert read.facts == metadata.facts
-    assert (read.facts.items, read.facts.priced, read.facts.in_stock) == (6, 5, 3)
+    facts = read.facts
+    assert (facts.items, facts.priced, facts.availability_told, facts.in_stock) == (6, 5, 5, 3)
     assert read.facts.currencies == ("EUR",)
     assert read.facts.columns == ("material", "size", "weight", "eco", "tags")
 

@@ -3,7 +3,8 @@
 The model has random weights of DARE's published sizes, which take as long as trained ones. Its items are indexed as
 `recollect index build` does it. Users have histories of `--history` behaviours, drawn by popularity as 1 / rank. One
 gateway answers one caller at a time, in this process; the stages are then timed one by one, in turns, for the same
-users.
+users. It has a catalogue of which nine in ten are in stock and one in a hundred costs 1 or less, which the first call
+makes no use of.
 """
 
 import argparse
@@ -23,6 +24,8 @@ import numpy as np
 import polars as pl
 import torch
 
+from recollect.catalogues.publishing import CatalogueGuard, publish_catalogue
+from recollect.catalogues.serving import FollowedCatalogue
 from recollect.embedded.redis import EmbeddedRedis
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
@@ -34,6 +37,7 @@ from recsys.data.catalogue import Catalogue
 from recsys.data.event_store import EventType
 from recsys.history import HistoryConfig, HistoryStore
 from recsys.history.codec import EventBatch
+from recsys.metadata.importing import ImportOptions, import_catalogue
 from recsys.models.dare import Dare, DareConfig
 from recsys.models.directory import save_model
 from recsys.models.item_vectors import item_vectors
@@ -82,6 +86,8 @@ def measure(sizes: Sizes) -> list[Row]:
         ranker, popularity = _model(place / "model", sizes)
         index = _index(place, place / "model")
         stack.callback(index.close)
+        catalogue = _catalogue(place, sizes)
+        stack.callback(catalogue.close)
         model = ServedModel(
             name="random", version="1", ranker=ranker, catalogue=ranker.catalogue, popularity=popularity
         )
@@ -100,13 +106,19 @@ def measure(sizes: Sizes) -> list[Row]:
                 slot=ModelSlot(model),
                 histories=store,
                 index=index,
+                catalogue=catalogue,
             )
             await gateway.start()
             return store, gateway
 
         store, gateway = run(started())
         run(_append(store, sizes, popularity.item_ids))
-        rows = [_called(gateway.port, sizes)]
+        displayed: dict[str, Any] = {"in_stock": True, "display": ["name", "price"]}
+        rows = [
+            _called("call over gRPC", gateway.port, sizes),
+            _called("only in stock, names and prices displayed", gateway.port, sizes, **displayed),
+            _called("and of a price that one in a hundred has", gateway.port, sizes, max_price=1.0, **displayed),
+        ]
         rows += _stages(sizes, config, model, index, store, run)
         run(gateway.stop(1.0))
         run(store.close())
@@ -116,18 +128,18 @@ def measure(sizes: Sizes) -> list[Row]:
         return rows
 
 
-def _called(port: int, sizes: Sizes) -> Row:
+def _called(name: str, port: int, sizes: Sizes, **asked: Any) -> Row:
     with RecollectClient(f"127.0.0.1:{port}", timeout_s=30, connections=1) as client:
         for user in range(sizes.users):
-            found = client.recommend(f"user-{user}", sizes.count)
-            assert found.candidates == sizes.candidates, found.candidates
+            found = client.recommend(f"user-{user}", sizes.count, **asked)
+            assert found.candidates == sizes.candidates or asked, found.candidates
             assert found.history_length == sizes.history
         taken = []
         for call in range(sizes.calls):
             began = time.perf_counter()
-            client.recommend(f"user-{call % sizes.users}", sizes.count)
+            client.recommend(f"user-{call % sizes.users}", sizes.count, **asked)
             taken.append(time.perf_counter() - began)
-    return _row("call over gRPC", taken)
+    return _row(name, taken)
 
 
 def _stages(
@@ -191,6 +203,20 @@ def _index(place: Path, model: Path) -> FollowedIndex:
     builder = IndexBuilder(root=place / "indexes", thresholds=Thresholds(), label="stable")
     builder.rebuild("items", source, BuildPlan(choose=choose_spec))
     return FollowedIndex(place / "indexes", "items@stable")
+
+
+def _catalogue(place: Path, sizes: Sizes) -> FollowedCatalogue:
+    random = np.random.default_rng(5)
+    columns = {
+        "item": np.arange(sizes.items),
+        "name": [f"item no. {item}" for item in range(sizes.items)],
+        "price": np.where(random.random(sizes.items) < 0.01, 1.0, 20.0),
+        "availability": np.where(random.random(sizes.items) < 0.9, "in_stock", "out_of_stock"),
+    }
+    pl.DataFrame(columns).write_parquet(place / "items.parquet")
+    imported = import_catalogue(place / "items.parquet", ImportOptions(currency="EUR", only_in_stock=False))
+    publish_catalogue(place / "catalogues", "shop", imported, CatalogueGuard(), label="stable")
+    return FollowedCatalogue(place / "catalogues", "shop@stable")
 
 
 async def _append(store: HistoryStore, sizes: Sizes, popular: np.ndarray) -> None:
