@@ -125,13 +125,14 @@ def find_candidates(
     """
     recent = latest_distinct(history, config.recent)
     found = _Found(_NONE if excluded is None else excluded, allowed)
-    popular_places = int(config.popular_share * config.candidates)
     if again:
-        found.repeat(latest_distinct(history, int(config.again_share * config.candidates)))
+        own = history if allowed is None else history[allowed(history)]
+        found.repeat(latest_distinct(own, int(config.again_share * config.candidates)))
+    popular_places = int(config.popular_share * config.candidates)
+    wanted = config.candidates - popular_places
     # Where all of what is popular becomes a candidate, a wider search finds nothing more.
     narrow = allowed is None or 0 < len(popular) <= config.candidates
     widest = config.neighbours if narrow else config.widest
-    wanted = config.candidates - popular_places
     k = found.take(recent, neighbours, config.neighbours, Origin.RECENT, wanted=wanted, widest=widest)
     if config.attended and len(history) > len(recent):
         asked = found.alike[: config.asked]
@@ -175,31 +176,41 @@ class _Found:
 
     def repeat(self, items: Ids) -> None:
         """Let items of the history be candidates themselves."""
-        self._own = items[self._may_be_shown(items)]
+        self._own = items[(items >= 0) & ~np.isin(items, self._unwanted)]
 
     def take(
         self, behaviours: Ids, neighbours: ItemNeighbours, k: int, origin: Origin, *, wanted: int, widest: int
     ) -> int:
-        """Add the k nearest of some items; where fewer than `wanted` are alike then, up to `widest`. Returns how many
-        of each it were."""
-        before = self._parts
-        while len(behaviours):
+        """Add the k nearest of some items; where fewer than `wanted` are found in all, up to `widest` of each.
+
+        Returns how many of each it were.
+        """
+        if not len(behaviours):
+            return k
+        while True:
             nearest, nearness = neighbours.nearest(behaviours, k)
             # [S, k] → [k · S], the nearest of each before the second of any.
             ids, similarities = nearest.T.ravel(), nearness.T.ravel()
             because = np.tile(behaviours, len(ids) // len(behaviours))
-            there = self._may_be_shown(ids)
-            part = Candidates(
+            there = np.flatnonzero((ids >= 0) & ~np.isin(ids, self._unwanted))
+            if self._allowed is not None:
+                there = there[self._allowed(ids[there])]
+            if k >= widest or self._count(ids[there]) >= wanted or (nearest[:, -1] < 0).all():
+                break
+            k = min(widest, _WIDER * k)
+        self._parts.append(
+            Candidates(
                 item_ids=ids[there],
-                origins=np.full(there.sum(), int(origin)),
+                origins=np.full(len(there), int(origin)),
                 behaviours=because[there],
                 similarities=similarities[there],
             )
-            self._parts = [*before, part]  # what was found with a smaller k is in it
-            if k >= widest or (nearest[:, -1] < 0).all() or len(self.alike) >= wanted:
-                break
-            k = min(widest, _WIDER * k)
+        )
         return k
+
+    def _count(self, more: Ids) -> int:
+        """Distinct items that were found, with some `more`."""
+        return len(np.unique(np.concatenate([*(part.item_ids for part in self._parts), more])))
 
     @property
     def alike(self) -> Ids:
@@ -212,7 +223,7 @@ class _Found:
         alike = self._alike()
         nearest = np.arange(max(0, min(len(alike.item_ids), count - popular_places - len(self._own))))
         taken = np.concatenate([self._own, alike.item_ids[nearest]])
-        fresh = self._popular(popular, count - len(taken), but=taken)
+        fresh = self._first_of(popular, count - len(taken), but=taken)
         # What is left of the others takes the places that nothing popular has taken.
         rest = np.arange(len(nearest), len(alike.item_ids))
         rest = rest[~np.isin(alike.item_ids[rest], fresh)][: count - len(taken) - len(fresh)]
@@ -226,24 +237,19 @@ class _Found:
             similarities=np.concatenate(similarities).astype(np.float32),
         )
 
-    def _popular(self, popular: Ids, count: int, *, but: Ids) -> Ids:
+    def _first_of(self, popular: Ids, count: int, *, but: Ids) -> Ids:
         """The first `count` of what is popular that may be shown, without those of `but`."""
-        # Of so many, enough are neither unwanted nor in `but`; more only where they are not allowed.
-        found, begin, size = _NONE, 0, count + len(self._unwanted) + len(but)
-        while len(found) < count and begin < len(popular):
+        unwanted = np.concatenate([self._unwanted, but])
+        # Of so many there are enough, if there are as many; unless they are not allowed, for which the parts grow.
+        parts, begin, size = [_NONE], 0, count + len(unwanted)
+        while count > 0 and begin < len(popular):
             part = popular[begin : begin + size]
-            part = part[~np.isin(part, but)]
-            found = np.concatenate([found, part[self._may_be_shown(part)]])
-            begin, size = begin + size, 2 * size
-        return found[:count]
-
-    def _may_be_shown(self, ids: Ids) -> npt.NDArray[np.bool_]:
-        """[N] which of `ids` are items that are wanted and allowed."""
-        items, place = np.unique(ids, return_inverse=True)
-        may = (items >= 0) & ~np.isin(items, self._unwanted)
-        if self._allowed is not None:
-            may[may] = self._allowed(items[may])
-        return np.asarray(may[place])
+            part = part[~np.isin(part, unwanted)]
+            if self._allowed is not None:
+                part = part[self._allowed(part)]
+            parts.append(part[:count])
+            count, begin, size = count - len(parts[-1]), begin + size, 2 * size
+        return np.concatenate(parts)
 
     def _alike(self) -> Candidates:
         """Each item once, by the sum of how alike it is to behaviours; with the one that it is most like."""

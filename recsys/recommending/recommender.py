@@ -53,8 +53,6 @@ class Recommender:
     popularity: Popularity
     """How many events each item has."""
     config: CandidateConfig
-    popular: Ids | None = None
-    """What is popular, most first, of which some are candidates for everybody; None for all that has `popularity`."""
 
     def recommend(
         self,
@@ -64,20 +62,22 @@ class Recommender:
         exclude_seen: bool = True,
         excluded: Ids | None = None,
         allowed: Allowed | None = None,
+        popular: Ids | None = None,
         most_of_a_category: int | None = None,
     ) -> Recommendations:
         """The best n for a user with `history` [L] of item ids, oldest first; fewer where fewer may be shown.
 
-        `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which may be shown.
-        Of one category at most `most_of_a_category` are. Items that the model does not know are never shown. At least n
-        candidates are ranked, if there are as many.
+        `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which may be shown,
+        and `popular` has all of those at least, most popular first, where they are known beforehand. Of one category at
+        most `most_of_a_category` are. Items that the model does not know are never shown. At least n candidates are
+        ranked, if there are as many.
         """
         unwanted = [part for part in (excluded, history if exclude_seen else None) if part is not None]
         found = find_candidates(
             history,
             self.neighbours,
             self.rank,
-            self.popularity.item_ids if self.popular is None else self.popular,
+            self.popularity.item_ids if popular is None else popular,
             replace(self.config, candidates=max(n, self.config.candidates)),
             excluded=np.concatenate(unwanted) if unwanted else None,
             again=not exclude_seen,

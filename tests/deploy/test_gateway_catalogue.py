@@ -31,6 +31,7 @@ from recollect_api import (
 )
 from recsys.data.catalogue import Catalogue
 from recsys.metadata.importing import ImportOptions, import_catalogue
+from recsys.models.popularity import Popularity
 from retrieval.index.building import BuildPlan
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
@@ -125,7 +126,11 @@ def start(start_gateway, index):
         )
         gateway.slot.swap(
             ServedModel(
-                name="counting", version="1", ranker=gateway.ranker, catalogue=vocabulary, popular=items[::-1].copy()
+                name="counting",
+                version="1",
+                ranker=gateway.ranker,
+                catalogue=vocabulary,
+                popularity=Popularity(items[::-1].copy(), np.ones(COUNT, dtype=np.int64)),
             )
         )
         return gateway
@@ -195,11 +200,14 @@ def test_the_count_is_filled_however_few_of_the_nearest_pass(client, user, count
     assert max(item.item_id for item in found.items) <= 80
 
 
-def test_neighbours_that_pass_are_found_further_away_before_what_is_popular(client, user):
+def test_neighbours_that_pass_are_found_further_away(client, user):
     client.append(user, events(102))
     found = client.recommend(user, CANDIDATES, filters={"material": ["oak"]}, max_price=220, in_stock=False)
-    assert ids(found) == {item for item in range(70, 134) if item % 3 == 0 and item != 102}
-    assert {item.origin for item in found.items} == {CandidateOrigin.RECENT}
+    # Three in ten candidates are kept for what is popular.
+    origins = {item.item_id: item.origin for item in found.items}
+    like = {item for item in range(81, 124) if item % 3 == 0 and item != 102}
+    popular = {219, 216, 213, 210, 207, 204}
+    assert origins == dict.fromkeys(like, CandidateOrigin.RECENT) | dict.fromkeys(popular, CandidateOrigin.POPULAR)
 
 
 def test_what_the_catalogue_does_not_have_passes_nothing_and_is_shown_where_nothing_is_asked(

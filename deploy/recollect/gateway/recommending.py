@@ -100,7 +100,6 @@ def answer_recommend(
         neighbours=index.neighbours,
         catalogue=model.catalogue,
         popularity=model.popularity,
-        popular=popular,
         config=config,
     )
     found = recommender.recommend(
@@ -109,6 +108,7 @@ def answer_recommend(
         exclude_seen=call.exclude_seen,
         excluded=call.excluded,
         allowed=allowed,
+        popular=popular,
         most_of_a_category=call.most_of_a_category,
     )
     told: list[recommender_pb2.Explanation | None] = [None] * len(found.item_ids)

@@ -152,7 +152,7 @@ def test_no_wider_search_where_all_that_is_popular_is_a_candidate_anyway():
             Counted.calls += 1
             return super().nearest(item_ids, k)
 
-    config = CandidateConfig(candidates=10, recent=2, attended=0, neighbours=2)
+    config = CandidateConfig(candidates=10, recent=2, attended=0, neighbours=2, popular_share=0.0)
     tens = [10, 20, 30, 40, 60, 70, 80, 90]
     for popular, calls in ((np.array(tens), 1), (np.arange(0), 4)):
         Counted.calls = 0
@@ -163,11 +163,32 @@ def test_no_wider_search_where_all_that_is_popular_is_a_candidate_anyway():
         assert calls == Counted.calls
 
 
+def test_what_was_looked_up_more_widely_counts_once():
+    """21 is the nearest of 20 and 22; looked up twice, its similarity would count twice, and more than that of 24."""
+    wide = found([22, 20], allowed=lambda ids: np.isin(ids, [21, 18, 24]), candidates=50)
+    assert wide == found([22, 20], allowed=lambda ids: np.isin(ids, [21, 18, 24]), neighbours=99, candidates=50)
+
+
 def test_behaviours_with_attention_are_looked_up_as_widely():
-    rank = Looks(0)
-    got = found([72, 22, 24], rank=rank, attended=1, allowed=lambda ids: ids % 10 == 0, candidates=8)
-    assert (70, Origin.ATTENDED, 72) in got or (70, Origin.RECENT, 24) in got
-    assert {item for item, _, _ in got} >= {10, 20, 30, 40, 60, 70, 80}
+    widths = []
+
+    class Noted(Line):
+        def nearest(self, item_ids, k):
+            widths.append((item_ids.tolist(), k))
+            return super().nearest(item_ids, k)
+
+    config = CandidateConfig(candidates=4, recent=2, attended=1, neighbours=2, popular_share=0.0)
+    got = find_candidates(
+        np.array([72, 22, 24]), Noted(), Looks(0), np.arange(0), config, allowed=lambda ids: ids % 10 == 0
+    )
+    assert widths == [([24, 22], 2), ([24, 22], 8), ([24, 22], 32), ([72], 32)]
+    behaviours = dict(zip(got.item_ids.tolist(), got.behaviours.tolist(), strict=True))
+    assert behaviours == {20: 22, 30: 24, 10: 22, 70: 72}
+
+
+def test_of_the_history_only_what_is_allowed_is_shown_again():
+    got = found([40, 20, 21, 33], again=True, again_share=0.02, allowed=lambda ids: ids % 20 == 0, candidates=100)
+    assert got[:2] == [(20, Origin.RECENT, 20), (40, Origin.RECENT, 40)]
 
 
 def test_the_most_attended_behaviours_bring_candidates_however_old():
@@ -204,13 +225,12 @@ def test_attention_counts_by_score_and_over_repeats():
 def test_sizes_that_cannot_be_are_named(name):
     with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
         CandidateConfig(**{name: 0})
-    with pytest.raises(ConfigError, match="widest must be at least neighbours, 50, got 49"):
-        CandidateConfig(widest=49)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("widest", 49, "widest must be at least neighbours, 50, got 49"),
         ("attended", -1, "attended must be at least 0, got -1"),
         ("popular_share", 1.1, r"popular_share must be 0 to 1, got 1\.1"),
         ("again_share", -0.1, r"again_share must be 0 to 1, got -0\.1"),

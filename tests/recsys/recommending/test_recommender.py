@@ -115,6 +115,8 @@ def test_only_what_may_be_shown(recommender):
     even = recommender.recommend(ids(34), 20, allowed=lambda items: items % 2 == 0)
     assert len(even.item_ids) == 20
     assert (even.item_ids % 2 == 0).all()
+    told = recommender.recommend(ids(), 3, allowed=lambda items: items % 2 == 0, popular=ids(8, 6, 4, 2))
+    assert told.item_ids.tolist() == [8, 6, 4]
     assert recommender.recommend(ids(34), 5, allowed=lambda items: items < 0).item_ids.tolist() == []
 
 
