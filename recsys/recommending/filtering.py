@@ -38,7 +38,7 @@ class ItemFilters:
         self._metadata_rows = metadata.rows_of(vocabulary.item_ids)
         # Callers ask for much the same again and again; the default of a catalogue with every call.
         most = max(2, min(256, _KEPT_BYTES // (9 * len(vocabulary.item_ids))))
-        passing = partial(_passing, metadata, self._metadata_rows, popular, vocabulary.rows_of(popular))
+        passing = partial(_passing, metadata, self._metadata_rows, popular, _rows_of(vocabulary, popular))
         self.passing: Callable[[ItemFilter], FilteredItems] = lru_cache(maxsize=most)(passing)
         """What passes a filter that `ItemMetadata.settled` gave."""
 
@@ -50,6 +50,14 @@ class ItemFilters:
     def allowed(self, passing: FilteredItems) -> Callable[[Ids], Mask]:
         """Which of some items may be shown."""
         return lambda item_ids: passing.rows[self._vocabulary.rows_of(item_ids)]
+
+
+def _rows_of(vocabulary: Catalogue, item_ids: Ids) -> npt.NDArray[np.int32]:
+    """Rows of many items; looked up in ascending order, which takes a tenth of the time where they are millions."""
+    order = np.argsort(item_ids)
+    rows = np.empty(len(item_ids), dtype=np.int32)
+    rows[order] = vocabulary.rows_of(item_ids[order])
+    return rows
 
 
 def _passing(
