@@ -1,5 +1,6 @@
 """`recollect index`: rebuild an index of a whole catalogue, see what it is worth, let it answer, and go back."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -324,7 +325,7 @@ def _facts(artifact: "Artifact") -> dict[str, Any]:
         "dim": facts.index.dimension,
         "spec": facts.spec,
         "source": facts.index.source,
-        "base": None if base is None else base.version,
+        "base": None if base is None else asdict(base),
         "may_answer": facts.verdict.passed,
         **{check.name: check.value for check in facts.verdict.checks},
     }
@@ -339,6 +340,6 @@ def _contents(row: dict[str, Any]) -> str:
 
     source = shown_source(row["source"])
     refused = "" if row["may_answer"] else ", MAY NOT ANSWER"
-    changed = f", changed since {row['base']}" if row["base"] else ""
+    changed = f", changed since {row['base']['version']}" if row["base"] else ""
     contents = f"{row['vectors']:,} × {row['dim']} of {source}, {row['spec']}, recall@10 {row['recall']:.3f}"
     return f"{contents}{changed}{refused}"

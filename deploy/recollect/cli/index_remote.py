@@ -84,7 +84,7 @@ def version_row(version: "IndexVersion") -> dict[str, Any]:
         "dim": version.dimension,
         "spec": spec_of(version),
         "source": {key: value for key, value in source.items() if value},
-        "base": version.base or None,
+        "base": {"version": version.base} if version.base else None,
         "may_answer": version.quality.passed,
         **{check.name: check.value for check in version.quality.checks},
         "mb": round(version.size_bytes / 1e6, 1),

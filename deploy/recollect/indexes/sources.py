@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from recollect.artifacts import GALLERIES, MODELS, ArtifactStore
-from recollect.composed.galleries import GALLERY_DIRECTORY, MadeWith
 from recollect.encoders import encoder_path
 from recollect.errors import RecollectError
 from recollect.indexes.embedding import IMAGES, PictureEncoder
@@ -90,6 +89,8 @@ def gallery_pictures(settings: Settings, reference: str) -> ArrayVectors:
 
     Ids are those of the gallery. ArtifactError where there is no such gallery.
     """
+    # What is behind galleries takes longer to import than most indexes to build.
+    from recollect.composed.galleries import GALLERY_DIRECTORY, MadeWith
     from retrieval.index.gallery import Gallery
 
     artifact = ArtifactStore(settings.var.resolve() / "indexes", kind=GALLERIES).resolve(reference)

@@ -17,8 +17,11 @@ from recollect.admin.server import AdminConfig, RunningAdmin
 from recollect.artifacts import INDEXES, ArtifactStore
 from recollect.artifacts.locks import locked
 from recollect.artifacts.workplace import workplace
+from recollect.indexes.building import IndexBuilder
+from recollect.indexes.increments import delete_ids
 from recollect_api import Cancelled, Conflict, DeadlineExceeded, NotPossible, Unavailable
 from recollect_api.admin import AdminClient, BuildOperation, IndexKind
+from retrieval.index.quality import Thresholds
 from retrieval.index.vector_index import VectorIndex
 
 UntilStep = Callable[..., BuildOperation]
@@ -82,6 +85,22 @@ def test_the_items_of_a_model_by_the_version_that_its_label_meant(
     ArtifactStore(var / "models").set_label("dare", "stable", version)
     built = admin.wait_operation(admin.build_index("items", model="dare@stable").name).result()
     assert (built.source.kind, built.source.model, built.vectors) == ("model", f"dare/{version}", 3)
+
+
+def test_what_was_deleted_since_the_last_build_stays_out_of_the_next_one(
+    admin: AdminClient, versions: list[str], var: Path
+) -> None:
+    builder = IndexBuilder(root=var / "indexes", thresholds=Thresholds(), label="stable")
+    builder.store.set_label("items", "stable", versions[0])
+    changed = delete_ids(builder, "items", [3, 4]).artifact.version
+    listed = {each.version: each for each in admin.index_versions()}
+    assert (listed[changed].base, listed[changed].vectors, listed[changed].labels) == (versions[0], 498, ("stable",))
+    assert listed[versions[0]].base == ""
+    ended = admin.wait_operation(admin.build_index("items", files=["small.parquet"]).name)
+    assert ended.result().vectors == 498
+    assert (ended.merged.left_out, ended.merged.kept, ended.merged.dropped) == (2, 0, 0)
+    ended = admin.wait_operation(admin.build_index("items", files=["small.parquet"], restore_deleted=True).name)
+    assert ended.result().vectors == 500
 
 
 def test_a_version_that_may_not_answer_is_kept_and_its_figures_are_told(

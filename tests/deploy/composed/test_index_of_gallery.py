@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from recollect.admin.server import AdminConfig, RunningAdmin
 from recollect.cli import app
+from recollect.settings import Settings
+from recollect_api import InvalidRequest
+from recollect_api.admin import AdminClient
 from retrieval.index.vector_index import VectorIndex
 
 
@@ -64,6 +68,17 @@ def test_a_text_alone_is_nothing_that_a_gallery_s_model_takes(run, gallery):
     assert done.exit_code == 1
     assert "takes a text only beside a picture" in done.stderr
     assert f"10 × 8 of shop/{gallery}" in run("index", "list", "looks").stdout
+
+
+def test_a_running_service_builds_one_too(run, gallery, tmp_path):
+    config = AdminConfig(settings=Settings(var=tmp_path / "var", build_niceness=0), port=0)
+    with RunningAdmin(config) as running, AdminClient(running.address) as admin:
+        operation = admin.build_index("looks", gallery="shop@stable")
+        assert operation.source.gallery == f"shop/{gallery}"
+        version = admin.wait_operation(operation.name).result()
+        assert (version.vectors, version.source.gallery) == (10, f"shop/{gallery}")
+        with pytest.raises(InvalidRequest, match="must not be the name of a gallery"):
+            admin.build_index("shop", gallery="shop@stable")
 
 
 def test_a_gallery_and_an_index_do_not_share_a_name(run, gallery):
