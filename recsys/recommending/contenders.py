@@ -48,20 +48,20 @@ def contenders(served: Recommender, together: ItemNeighbours, depth: Depth = Dep
     """
     config = replace(served.config, candidates=depth.candidates)
     whole = replace(served, config=config)
-    recent = replace(config, attended=0, popular_share=0.0)
-    recent_alone = replace(whole, config=recent)
+
+    def without(**parts: float) -> Recommender:
+        return replace(whole, config=replace(config, **parts))  # type: ignore[arg-type]
+
     found: dict[str, Contender] = {
         "popular": _popular(served.popularity, depth),
         "own items, then popular": _own_items(served.popularity, depth),
         "item-to-item: index": _item_to_item(served.neighbours, config.recent, depth),
         "item-to-item: taken together": _item_to_item(together, config.recent, depth),
         SERVED: _recommend(whole, depth),
-        "… by score alone": _recommend(replace(whole, config=replace(config, popularity_weight=0.0)), depth),
-        "… of recent": _recommend(recent_alone, depth, fill=False),
-        "… of recent, attended": _recommend(
-            replace(whole, config=replace(config, popular_share=0.0)), depth, fill=False
-        ),
-        "… of recent, popular": _recommend(replace(whole, config=replace(config, attended=0)), depth),
+        "… by score alone": _recommend(without(popularity_weight=0.0), depth),
+        "… of recent": _recommend(without(attended=0, popular_share=0.0), depth, fill=False),
+        "… of recent, attended": _recommend(without(popular_share=0.0), depth, fill=False),
+        "… of recent, popular": _recommend(without(attended=0), depth),
         "… of popular": _recommend(replace(whole, neighbours=_NoNeighbours()), depth),
         "… of taken together, popular": _recommend(replace(whole, neighbours=together), depth),
     }

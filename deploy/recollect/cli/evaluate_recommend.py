@@ -44,7 +44,7 @@ def recommend(
     from recsys.models.popularity import Popularity
     from recsys.ranking import Ranker
     from recsys.recommending.candidates import CandidateConfig
-    from recsys.recommending.contenders import contenders
+    from recsys.recommending.contenders import Depth, contenders
     from recsys.recommending.evaluation import evaluate
     from recsys.recommending.held_out import held_out
     from recsys.recommending.recommender import Recommender
@@ -62,10 +62,13 @@ def recommend(
         neighbours=IndexNeighbours(vectors),
         catalogue=opened.saved.catalogue,
         popularity=Popularity.of(opened.events, training),
-        config=CandidateConfig(popularity_weight=settings.recommend_popularity),
+        config=CandidateConfig(
+            candidates=settings.recommend_candidates, popularity_weight=settings.recommend_popularity
+        ),
     )
     asked = held_out(opened.events, protocol, chosen, most_users=users, seed=seed)
-    compared = contenders(served, TakenTogether(opened.events, training))
+    depth = Depth(candidates=settings.recommend_candidates)
+    compared = contenders(served, TakenTogether(opened.events, training), depth)
     with progress() as bar:
         measured = []
         for again, told in ((False, "new items"), (True, "all items")):
