@@ -5,6 +5,7 @@ RecsysError
 │   ├── SourceError         the file handed in is not the format it was said to be
 │   └── StoreError          an event store or model directory is missing, incomplete or of another schema
 ├── ConfigError             a configuration value that cannot work
+│   └── FilterError         a filter that a catalogue cannot be filtered by (`recsys.metadata.filters`)
 └── HistoryError            the history store did not do what it was asked
     └── HistoryUnavailable  Redis cannot be reached, does not answer in time or takes no writes; safe to retry
 """

@@ -66,8 +66,8 @@ class RecommenderServicer:
         by the model.
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-        an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
-        Has no effect, safe to repeat.
+        an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history
+        store does not fail the call: what is popular is recommended, and `degraded` says so. Has no effect, safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

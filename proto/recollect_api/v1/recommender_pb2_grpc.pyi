@@ -45,8 +45,8 @@ class RecommenderStub:
     by the model.
 
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-    an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
-    Has no effect, safe to repeat.
+    an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history
+    store does not fail the call: what is popular is recommended, and `degraded` says so. Has no effect, safe to repeat.
     """
 
 @_typing.type_check_only
@@ -65,8 +65,8 @@ class RecommenderAsyncStub(RecommenderStub):
     by the model.
 
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-    an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
-    Has no effect, safe to repeat.
+    an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history
+    store does not fail the call: what is popular is recommended, and `degraded` says so. Has no effect, safe to repeat.
     """
 
 class RecommenderServicer(metaclass=_abc_1.ABCMeta):
@@ -94,8 +94,8 @@ class RecommenderServicer(metaclass=_abc_1.ABCMeta):
         by the model.
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). UNIMPLEMENTED where the service runs without
-        an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history store does not fail the call: what is popular is recommended, and `degraded` says so.
-        Has no effect, safe to repeat.
+        an index; FAILED_PRECONDITION where `filter` is used and the service runs without a catalogue. An unreachable history
+        store does not fail the call: what is popular is recommended, and `degraded` says so. Has no effect, safe to repeat.
         """
 
 def add_RecommenderServicer_to_server(servicer: RecommenderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
