@@ -45,6 +45,7 @@ def save_model(directory: Path) -> None:
 
     from recsys.models.dare import Dare, DareConfig
     from recsys.models.directory import save_model
+    from recsys.models.popularity import POPULARITY_FILE
 
     catalogue = Catalogue(
         item_ids=np.r_[-1, np.arange(1, ITEMS + 1)],
@@ -54,7 +55,8 @@ def save_model(directory: Path) -> None:
     config = DareConfig(n_items=ITEMS, n_categories=1, attention_dim=4, representation_dim=4)
     model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=torch.Generator().manual_seed(0))
     save_model(directory, model.eval(), catalogue, training={}, data={}, metrics={})
-    pl.DataFrame({"item_id": np.arange(ITEMS, 0, -1)}).write_parquet(directory / "popularity.parquet")
+    descending = np.arange(ITEMS, 0, -1)
+    pl.DataFrame({"item_id": descending, "events": descending}).write_parquet(directory / POPULARITY_FILE)
 
 
 class Caller:
