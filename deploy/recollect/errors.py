@@ -8,7 +8,8 @@ RecollectError
     ├── NothingBefore    a label that pointed at nothing before the present version cannot be rolled back
     ├── IndexRefused     a version of an index that may not answer, and why
     ├── CatalogueRefused a catalogue that may not answer, and why
-    └── LabelMoved       a label does not point at what the caller expected: someone else was faster
+    ├── LabelMoved       a label does not point at what the caller expected: someone else was faster
+    └── RemoteError      the place where machines share versions does not answer, refuses, or holds something damaged
 """
 
 from collections.abc import Sequence
@@ -60,3 +61,7 @@ class LabelMoved(ArtifactError):  # noqa: N818 - it is the label's state, not th
         """The version that the label points at; None: there is no such label."""
         self.reference = reference
         """`name/version` of the version that was built for the label; empty where none was."""
+
+
+class RemoteError(ArtifactError):
+    """The place where machines share versions does not answer, refuses, or holds something damaged."""

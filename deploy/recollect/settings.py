@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ class Settings(BaseSettings):
 
     var: Path = Path("var")
     """Where models, event stores, run directories and the embedded Redis keep their files."""
+    artifacts: str | None = None
+    """Where machines share models, indexes, galleries and catalogues: an fsspec URL such as s3://bucket/prefix, or a
+    directory that all of them mount. None keeps them in `var` alone."""
     redis_url: str | None = None
     """`redis://`, `rediss://` or `unix://` URL of the history store; None starts a private server in `var`."""
     redis_fsync: Literal["always", "everysec"] = "everysec"
@@ -115,6 +118,12 @@ class Settings(BaseSettings):
         from recollect.catalogues.publishing import CatalogueGuard
 
         return CatalogueGuard(max_bad_rows=self.catalogue_max_bad_rows, min_coverage=self.catalogue_min_coverage)
+
+    @field_validator("artifacts")
+    @classmethod
+    def _whole_path(cls, value: str | None) -> str | None:
+        """A directory's whole path, since replicas have another working directory; a URL as it is."""
+        return value if value is None or ":" in value else str(Path(value).resolve())
 
     @property
     def index_thresholds(self) -> "Thresholds":

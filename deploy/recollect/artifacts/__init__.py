@@ -13,7 +13,9 @@ from recollect.artifacts.kinds import (
     ArtifactKind,
 )
 from recollect.artifacts.labels import STABLE, LabelChange
-from recollect.artifacts.store import MANIFEST_FILE, ArtifactStore
+from recollect.artifacts.manifests import MANIFEST_FILE
+from recollect.artifacts.opening import indexes_of, models_of, open_store, shared_at, store_in
+from recollect.artifacts.store import ArtifactStore
 
 __all__ = [
     "CATALOGUES",
@@ -30,4 +32,9 @@ __all__ = [
     "ArtifactStore",
     "Hold",
     "LabelChange",
+    "indexes_of",
+    "models_of",
+    "open_store",
+    "shared_at",
+    "store_in",
 ]

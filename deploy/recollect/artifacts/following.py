@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from recollect.artifacts.holds import Hold
 from recollect.artifacts.kinds import Artifact, ArtifactKind
+from recollect.artifacts.opening import open_store
 from recollect.artifacts.store import ArtifactStore
-from recollect.errors import ArtifactError
+from recollect.errors import ArtifactError, RemoteError
 from recsys.errors import RecsysError
 from retrieval.errors import RetrievalError
 
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """How often the label is looked at."""
+RETRY_S = 30.0
+"""How long a version that could not be fetched is left alone."""
 
 
 class Served(Protocol):
@@ -41,7 +45,8 @@ S = TypeVar("S", bound=Served)
 class Followed(ABC, Generic[S]):
     """The version that a label points at, opened; a call takes `current` once and keeps it.
 
-    A version that cannot be opened leaves the present one answering, and is tried again when the label moves.
+    A version that cannot be opened leaves the present one answering, and is tried again when the label moves; one that
+    cannot be fetched also after a while.
     """
 
     def __init__(self, store: ArtifactStore, reference: str, *, look_s: float = LOOK_S) -> None:
@@ -50,6 +55,7 @@ class Followed(ABC, Generic[S]):
         self._name, self._label = split_reference(reference, store.kind)
         self._look_s = look_s
         self._failed: str | None = None
+        self._again_at = float("inf")
         self.current = self._opened(store.resolve(reference))
 
     async def follow(self) -> None:
@@ -61,13 +67,16 @@ class Followed(ABC, Generic[S]):
 
     async def look(self) -> None:
         """Go over to the version that the label points at, if it is another one."""
-        version = self._store.labelled(self._name, self._label)
-        if version is None or version in (self.current.version, self._failed):
+        await asyncio.to_thread(self._store.refresh)
+        version = self._store.last_seen(self._name, self._label)
+        failed = self._failed if time.monotonic() < self._again_at else None
+        if version is None or version in (self.current.version, failed):
             return
         try:
             opened = await asyncio.to_thread(lambda: self._opened(self._store.resolve(f"{self._name}/{version}")))
-        except (ArtifactError, RecsysError, RetrievalError):
+        except (ArtifactError, RecsysError, RetrievalError) as error:
             self._failed = version
+            self._again_at = time.monotonic() + RETRY_S if isinstance(error, RemoteError) else float("inf")
             noun = self._store.kind.noun
             log.exception("%s %s/%s cannot be opened, %s answers on", noun, self._name, version, self.current.version)
             return
@@ -101,11 +110,13 @@ class LabelledSource:
     """Directory of all versions."""
     reference: str
     """`items@stable`."""
+    shared: str | None = None
+    """URL where machines share them; None: they do not."""
 
     @property
     def store(self) -> ArtifactStore:
         """The versions."""
-        return ArtifactStore(self.root, kind=self.kind)
+        return open_store(self.root, shared=self.shared, kind=self.kind)
 
     def check(self) -> None:
         """ArtifactError where there is no such version or it is altered."""

@@ -6,8 +6,9 @@
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,63 +37,35 @@ class LabelChange:
     """set or rollback."""
 
 
-class Labels:
-    """The labels of one name, whose directory is `directory`."""
+class Labels(ABC):
+    """The labels of one name."""
 
-    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
-        self._directory = directory / "labels"
-        self._name = directory.name
+    def __init__(self, name: str, clock: Callable[[], datetime]) -> None:
+        self._name = name
         self._clock = clock
 
+    @abstractmethod
     def get(self, label: str) -> str | None:
-        """The version that `label` points at, None where there is none: one small file, read anew each time."""
-        if not (NAME.fullmatch(self._name) and NAME.fullmatch(label)):
-            return None
-        try:
-            return (self._directory / label).read_text().strip()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        """The version that `label` points at, None where there is none."""
 
+    @abstractmethod
     def all(self) -> dict[str, str]:
         """Label → version."""
-        found = sorted(path for path in self._directory.glob("*") if not path.name.startswith("."))
-        return {path.name: path.read_text().strip() for path in found}
 
+    @abstractmethod
     def set(self, label: str, version: str, *, expected: str | None = None, how: str = SET) -> None:
-        """Point `label` at `version`; whoever calls holds `changing`.
+        """Point `label` at `version`; whoever calls is `changing`.
 
         LabelMoved where `expected` is told and the label points at something else; "" expects that there is none yet.
         """
-        check_name("label", label)
-        before = self.get(label)
-        if expected is not None and (before or "") != expected:
-            raise label_moved(self._name, label, before, expected)
-        if before == version:
-            return
-        self._directory.mkdir(parents=True, exist_ok=True)
-        # First told, then done: what was told and not done is known by its version, which the label does not have.
-        change = LabelChange(
-            time=self._clock().isoformat(timespec="seconds"), label=label, version=version, before=before, how=how
-        )
-        with self._history.open("a") as file:
-            # Begun on a line of its own: the last one may have been cut short.
-            file.write("\n" + json.dumps(asdict(change)) + "\n")
-        sync(self._history)
-        write_whole(self._directory / label, f"{version}\n")
 
+    @abstractmethod
     def history(self) -> list[LabelChange]:
-        """Every change of every label, oldest first; a line that a crash cut short is left out."""
-        try:
-            lines = self._history.read_text().splitlines()
-        except FileNotFoundError:
-            return []
-        changes = []
-        for line in lines:
-            try:
-                changes.append(LabelChange(**json.loads(line)))
-            except (ValueError, TypeError):
-                continue
-        return changes
+        """Every change of every label, oldest first; one that a crash cut short is left out."""
+
+    @abstractmethod
+    def changing(self) -> AbstractContextManager[None]:
+        """What is read in the block is what a change in it follows on."""
 
     def stack(self, label: str) -> list[str]:
         """The versions that `label` pointed at, the present one last; a rollback takes the one it left away."""
@@ -120,6 +93,67 @@ class Labels:
                 "there is nothing to roll back to"
             )
         return stack[-2]
+
+    def _require(self, label: str, expected: str | None, found: str | None) -> None:
+        if expected is not None and (found or "") != expected:
+            raise label_moved(self._name, label, found, expected)
+
+    def _change(self, label: str, version: str, before: str | None, how: str) -> LabelChange:
+        return LabelChange(
+            time=self._clock().isoformat(timespec="seconds"), label=label, version=version, before=before, how=how
+        )
+
+
+class LocalLabels(Labels):
+    """Labels in a directory of this machine, whose name they are of."""
+
+    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
+        super().__init__(directory.name, clock)
+        self._directory = directory / "labels"
+
+    def get(self, label: str) -> str | None:
+        """One small file, read anew each time."""
+        if not (NAME.fullmatch(self._name) and NAME.fullmatch(label)):
+            return None
+        try:
+            return (self._directory / label).read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def all(self) -> dict[str, str]:
+        """Label → version."""
+        found = sorted(path for path in self._directory.glob("*") if not path.name.startswith("."))
+        return {path.name: path.read_text().strip() for path in found}
+
+    def set(self, label: str, version: str, *, expected: str | None = None, how: str = SET) -> None:
+        """See `Labels`; told in the history first."""
+        check_name("label", label)
+        before = self.get(label)
+        self._require(label, expected, before)
+        if before == version:
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        # First told, then done: what was told and not done is known by its version, which the label does not have.
+        change = self._change(label, version, before, how)
+        with self._history.open("a") as file:
+            # Begun on a line of its own: the last one may have been cut short.
+            file.write("\n" + json.dumps(asdict(change)) + "\n")
+        sync(self._history)
+        write_whole(self._directory / label, f"{version}\n")
+
+    def history(self) -> list[LabelChange]:
+        """One line each."""
+        try:
+            lines = self._history.read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        changes = []
+        for line in lines:
+            try:
+                changes.append(LabelChange(**json.loads(line)))
+            except (ValueError, TypeError):
+                continue
+        return changes
 
     @contextmanager
     def changing(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Remove versions that nobody needs: never one that a label points at or could be rolled back to, or a process uses."""
 
 import shutil
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,23 +24,32 @@ class Removed:
     leftovers: int
     """Directories that killed processes left."""
     bytes: int
-    """Disk space that was freed."""
+    """Space that was freed."""
+    evicted: tuple[str, ...] = ()
+    """Versions whose copy on this machine went, and which stay where machines share them."""
 
 
-def remove_unneeded(directory: Path, labels: Labels, versions: list[str], *, keep: int) -> Removed:
-    """Remove from a name's `directory` what no label needs, of its `versions`, oldest first.
+def needed_versions(labels: Labels, versions: Sequence[str], keep: int) -> set[str]:
+    """What a removal leaves: each label's version and the `keep` before it; of `versions`, oldest first, that never had
+    a label the `keep` newest."""
+    needed = {version for label in labels.all() for version in labels.stack(label)[-keep - 1 :]}
+    once = {change.version for change in labels.history()}
+    never = [version for version in versions if version not in once]
+    return needed | set(never[max(0, len(never) - keep) :])
 
-    Each label keeps its version and the `keep` before it; of versions that never had a label the `keep` newest stay. A
-    process that is killed here leaves a version that is there whole, or that is none any more.
+
+def remove_unneeded(
+    directory: Path, labels: Labels, versions: Sequence[str], *, keep: int, also: Container[str] = ()
+) -> Removed:
+    """Remove from a name's `directory` what no label needs, of its `versions`, and what is not in `also`.
+
+    A process that is killed here leaves a version that is there whole, or that is none any more.
     """
     gone, held, freed = [], [], 0
     with labels.changing():
-        needed = {version for label in labels.all() for version in labels.stack(label)[-keep - 1 :]}
-        once = {change.version for change in labels.history()}
-        never = [version for version in versions if version not in once]
-        needed |= set(never[max(0, len(never) - keep) :])
+        needed = needed_versions(labels, versions, keep)
         for version in versions:
-            if version in needed:
+            if version in needed or version in also:
                 continue
             alone = held_alone(directory / version)
             if alone is None:

@@ -7,8 +7,6 @@ var/indexes/…                               the same for indexes and galleries
 var/catalogues/…                            the same for catalogues
 """
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -17,18 +15,27 @@ from typing import Any
 
 from recollect.artifacts.holds import Hold, hold
 from recollect.artifacts.kinds import MODELS, NAME, Artifact, ArtifactKind, check_name
-from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels
+from recollect.artifacts.labels import ROLLBACK, LabelChange, Labels, LocalLabels
 from recollect.artifacts.locks import locked
+from recollect.artifacts.manifests import (
+    CONTENT_DIGITS,
+    MANIFEST_FILE,
+    SCHEMA_VERSION,
+    Manifest,
+    as_text,
+    content_of,
+    read_manifest,
+)
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
 from recollect.errors import ArtifactError, VersionDamaged
-from retrieval.files import digest, sync
-
-MANIFEST_FILE = "manifest.json"
-SCHEMA_VERSION = 1
+from retrieval.files import digest, size_of, sync
 
 
 class ArtifactStore:
     """Versions of artifacts under `root`."""
+
+    is_shared = False
+    """Whether other machines see the versions."""
 
     def __init__(
         self,
@@ -54,14 +61,13 @@ class ArtifactStore:
         files = {path.relative_to(source).as_posix(): digest(path) for path in paths}
         if not files:
             raise ArtifactError(f"{source} holds no files to publish")
-        content = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+        version = self._version_of(name, files) or f"{self._clock():%Y%m%dT%H%M%S}-{content_of(files)[:CONTENT_DIGITS]}"
         directory = self.root / name
-        for version in self.versions(name):
-            if version.endswith(content[:8]) and _manifest(directory / version)["files"] == files:
-                return Artifact(name=name, version=version, directory=directory / version)
-        version = f"{self._clock():%Y%m%dT%H%M%S}-{content[:8]}"
+        artifact = Artifact(name=name, version=version, directory=directory / version)
         partial = directory / f".{version}{PARTIAL_SUFFIX}"
         with locked(directory / PUBLISHING_LOCK):
+            if (artifact.directory / MANIFEST_FILE).exists():
+                return artifact
             try:
                 self._fill(partial, name, version, source, files, parents, move=move)
             except OSError as error:
@@ -70,18 +76,16 @@ class ArtifactStore:
                 raise ArtifactError(
                     f"{name} cannot be published in {self.root}: {error}; nothing has changed, make room and repeat"
                 ) from error
-            partial.rename(directory / version)
+            partial.rename(artifact.directory)
             sync(directory)
-        return Artifact(name=name, version=version, directory=directory / version)
+        return artifact
 
     def require_kind(self, name: str) -> None:
         """ArtifactError where `name` cannot name something, or names versions of another kind."""
         check_name("artifact name", name)
-        there = next((self.root / name).glob(f"*/{MANIFEST_FILE}"), None)
-        if self.kind.marker and not self.versions(name) and there is not None:
-            raise ArtifactError(
-                f"{name!r} in {self.root} is not {self.kind.noun} but something else; choose another name"
-            )
+        found = [path.parent.name for path in (self.root / name).glob(f"*/{MANIFEST_FILE}")]
+        if not self.versions_here(name) and any(not version.startswith(".") for version in found):
+            raise self._other_kind(name)
 
     def _fill(
         self,
@@ -114,8 +118,19 @@ class ArtifactStore:
             "parents": dict(parents or {}),
             "files": files,
         }
-        (partial / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+        (partial / MANIFEST_FILE).write_text(as_text(manifest))
         sync(partial / MANIFEST_FILE)
+
+    def _version_of(self, name: str, files: dict[str, Any]) -> str | None:
+        """The version that has these files."""
+        directory, content = self.root / name, content_of(files)[:CONTENT_DIGITS]
+        same = (version for version in self.versions_here(name) if version.endswith(content))
+        return next((version for version in same if read_manifest(directory / version)["files"] == files), None)
+
+    @property
+    def place(self) -> str:
+        """Where the versions are, for messages."""
+        return str(self.root)
 
     def names(self) -> list[str]:
         """Names of which there is a version, in their order."""
@@ -124,19 +139,38 @@ class ArtifactStore:
 
     def versions(self, name: str) -> list[str]:
         """Versions of `name`, oldest first; those of another kind are not among them."""
+        return self.versions_here(name)
+
+    def versions_here(self, name: str) -> list[str]:
+        """Those whose files are on this machine."""
         found = [path.parent for path in (self.root / name).glob(f"*/{MANIFEST_FILE}")]
         marker = self.kind.marker
         return sorted(path.name for path in found if not path.name.startswith(".") and (path / marker).exists())
 
     def version(self, name: str, version: str) -> Artifact:
-        """A version as it lies there, its bytes not checked; ArtifactError where there is none."""
+        """A version as it lies there, its bytes not checked; ArtifactError where there is none.
+
+        Of one that only other machines have it is the small JSON files, which tell what it is; see `here`.
+        """
         if not _is_version(f"{name}/{version}") or version not in self.versions(name):
             raise ArtifactError(self._unknown(name, version))
         return Artifact(name=name, version=version, directory=self.root / name / version)
 
+    def here(self, name: str, version: str) -> Artifact:
+        """The same with all its files, fetched where they are not on this machine."""
+        return self.version(name, version)
+
+    def bytes_of(self, artifact: Artifact) -> int:
+        """Size of a version's files."""
+        return size_of(artifact.directory)
+
+    def where(self, name: str, version: str) -> list[str]:
+        """`here`, `shared` or both."""
+        return ["here"] if self._is_here(f"{name}/{version}") else []
+
     def manifest(self, artifact: Artifact) -> dict[str, Any]:
         """What was noted when it was published, as `created` and `parents`; VersionDamaged where it cannot be read."""
-        return _manifest(artifact.directory)
+        return read_manifest(artifact.directory)
 
     def set_label(self, name: str, label: str, version: str, *, expected: str | None = None) -> None:
         """Point `label` at `version`, in one step that readers see before or after, never between.
@@ -161,7 +195,7 @@ class ArtifactStore:
         labels = self._labels(name)
         with labels.changing():
             version = self.previous(name, label)
-            self._verify(self.root / name / version)
+            self._check(name, version)
             labels.set(label, version, expected=expected, how=ROLLBACK)
         return version
 
@@ -182,6 +216,21 @@ class ArtifactStore:
     def labelled(self, name: str, label: str) -> str | None:
         """The version that `label` points at, None where there is none: one small file, read anew each time."""
         return self._labels(name).get(label)
+
+    def last_seen(self, name: str, label: str) -> str | None:
+        """The same as this machine knows it, at once and whatever does not answer; see `refresh`."""
+        return self.labelled(name, label)
+
+    def all_last_seen(self, label: str) -> dict[str, str]:
+        """Name → version of all that have `label`, as this machine knows it."""
+        found = {name: self.labelled(name, label) for name in self.names()}
+        return {name: version for name, version in found.items() if version is not None}
+
+    def refresh(self, *, now: bool = False) -> None:
+        """Have this machine know the labels that machines share, soon enough or `now`; a store of one machine does.
+
+        Where there is no answer the log says so, and what was known stays.
+        """
 
     def labels(self, name: str) -> dict[str, str]:
         """Label → version."""
@@ -213,15 +262,13 @@ class ArtifactStore:
         """
         if "@" in reference and not Path(reference).exists():
             name, label = reference.split("@", 1)
-            labels = self.labels(name)
-            if label not in labels:
+            version = self._pointed_at(name, label)
+            if version is None:
                 raise ArtifactError(self._no_label(name, label))
-            reference = f"{name}/{labels[label]}"
-        inside = self.root / reference
-        if _is_version(reference) and (inside / MANIFEST_FILE).exists():
+            reference = f"{name}/{version}"
+        if self._is_here(reference):
             name, version = reference.split("/")
-            self._verify(inside)
-            return Artifact(name=name, version=version, directory=inside)
+            return self._checked(name, version)
         path = Path(reference)
         if path.is_dir():
             if (path / MANIFEST_FILE).exists():
@@ -229,12 +276,37 @@ class ArtifactStore:
                 return Artifact(name=manifest["name"], version=manifest["version"], directory=path)
             return Artifact(name=path.resolve().name, version="unversioned", directory=path)
         if _is_version(reference):
-            name, version = reference.split("/")
-            raise ArtifactError(self._unknown(name, version))
+            return self._checked(*reference.split("/"))
         raise ArtifactError(f"{reference!r} is neither name@label, name/version nor a directory")
 
-    def _verify(self, directory: Path) -> dict[str, Any]:
-        manifest = _manifest(directory)
+    def has(self, reference: str) -> bool:
+        """Whether it is the `name/version` of one that there is."""
+        return self._is_here(reference)
+
+    def verify(self, reference: str) -> Artifact:
+        """As `resolve`, and where machines share versions, look whether it is whole there."""
+        return self.resolve(reference)
+
+    def _pointed_at(self, name: str, label: str) -> str | None:
+        return self.labelled(name, label)
+
+    def _is_here(self, reference: str) -> bool:
+        return _is_version(reference) and (self.root / reference / MANIFEST_FILE).exists()
+
+    def _check(self, name: str, version: str) -> None:
+        """VersionDamaged where it is."""
+        self._verify(self.root / name / version)
+
+    def _checked(self, name: str, version: str) -> Artifact:
+        """A version whose files are here, every hash checked."""
+        if not self._is_here(f"{name}/{version}"):
+            raise ArtifactError(self._unknown(name, version))
+        directory = self.root / name / version
+        self._verify(directory)
+        return Artifact(name=name, version=version, directory=directory)
+
+    def _verify(self, directory: Path) -> Manifest:
+        manifest = read_manifest(directory)
         for file, expected in manifest["files"].items():
             path = directory / file
             found = digest(path) if path.is_file() else None
@@ -244,29 +316,22 @@ class ArtifactStore:
         return manifest
 
     def _labels(self, name: str) -> Labels:
-        return Labels(self.root / name, self._clock)
+        return LocalLabels(self.root / name, self._clock)
 
     def _no_label(self, name: str, label: str) -> str:
         have = ", ".join(f"{name}@{known}" for known in self.labels(name)) or f"no label of {name!r}"
-        return f"no {self.kind.noun} '{name}@{label}' in {self.root}: there is {have}; {self.kind.remedy}"
+        return f"no {self.kind.noun} '{name}@{label}' in {self.place}: there is {have}; {self.kind.remedy}"
 
     def _unknown(self, name: str, version: str) -> str:
         have = ", ".join(self.versions(name)) or "none"
-        return f"no version {version!r} of {name!r} in {self.root}; versions there: {have}"
+        return f"no version {version!r} of {name!r} in {self.place}; versions there: {have}"
+
+    def _other_kind(self, name: str) -> ArtifactError:
+        return ArtifactError(
+            f"{name!r} in {self.place} is not {self.kind.noun} but something else; choose another name"
+        )
 
 
 def _is_version(reference: str) -> bool:
     parts = reference.split("/")
     return len(parts) == 2 and all(NAME.fullmatch(part) for part in parts)
-
-
-def _manifest(directory: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((directory / MANIFEST_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise VersionDamaged(f"{directory / MANIFEST_FILE} cannot be read: {error}; use another version") from error
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(
-            f"{directory} has manifest schema {manifest.get('schema_version')}, this release reads {SCHEMA_VERSION}"
-        )
-    return manifest
