@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recollect.artifacts import COMPOSED_MODELS, Artifact, ArtifactStore
+from recollect.artifacts import COMPOSED_MODELS, Artifact, models_of
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def composed_path(settings: Settings, reference: str) -> str:
     """
     if Path(reference).is_dir():
         return str(Path(reference).resolve())
-    published = ArtifactStore(settings.var.resolve() / "models", kind=COMPOSED_MODELS)
+    published = models_of(settings, COMPOSED_MODELS)
     for name in (MODEL_NAME, START_NAME):
-        versions = {f"{name}/{version}" for version in published.versions(name)}
-        if reference.startswith(f"{name}@") or reference in versions:
+        ours = reference.startswith(f"{name}/") and published.has(reference)
+        if reference.startswith(f"{name}@") or ours:
             return str(published.resolve(reference).directory)
     return reference
 
@@ -143,7 +143,7 @@ def _train_and_publish(
             from retrieval.runs.ray_train import fit
 
             fit(train, run, workers=workers, cpus_per_worker=cpus_per_worker(workers), gpu_per_worker=gpu)
-    published = ArtifactStore(settings.var / "models")
+    published = models_of(settings)
     artifact = published.publish(name, run / MODEL_DIRECTORY, parents={**identity["data"], "run": run.name})
     if label is not None:
         published.set_label(name, label, artifact.version)

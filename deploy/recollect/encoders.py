@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recollect.artifacts import ENCODERS, Artifact, ArtifactStore
+from recollect.artifacts import ENCODERS, Artifact, models_of
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ def encoder_path(settings: Settings, reference: str) -> str:
     """
     if Path(reference).is_dir():
         return str(Path(reference).resolve())
-    published = ArtifactStore(settings.var.resolve() / "models", kind=ENCODERS)
-    versions = {f"{ENCODER_NAME}/{version}" for version in published.versions(ENCODER_NAME)}
-    if reference.startswith(f"{ENCODER_NAME}@") or reference in versions:
+    published = models_of(settings, ENCODERS)
+    ours = reference.startswith(f"{ENCODER_NAME}/") and published.has(reference)
+    if reference.startswith(f"{ENCODER_NAME}@") or ours:
         return str(published.resolve(reference).directory)
     return reference
 
@@ -89,7 +89,7 @@ def train_and_publish_encoder(
             from retrieval.encoders.training.ray_train import fit
 
             fit(data, config, run, workers=workers, cpus_per_worker=cpus_per_worker(workers))
-    published = ArtifactStore(settings.var / "models")
+    published = models_of(settings)
     artifact = published.publish(ENCODER_NAME, run / MODEL_DIRECTORY, parents={"data": data.digest, "run": run.name})
     if label is not None:
         published.set_label(ENCODER_NAME, label, artifact.version)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recollect.artifacts import INDEXES, Artifact, ArtifactStore
+from recollect.artifacts import INDEXES, Artifact, indexes_of
 from recollect.errors import SetupError
 from recollect.pipeline import models
 from recollect.settings import Settings
@@ -53,7 +53,7 @@ def open_index_of(settings: Settings, reference: str, model: Artifact) -> tuple[
     """An index of the items of `model`; SetupError for one of another model, which may know what is held out."""
     from recollect.indexes.building import open_version
 
-    artifact = ArtifactStore(settings.var.resolve() / "indexes", kind=INDEXES).resolve(reference)
+    artifact = indexes_of(settings, INDEXES).resolve(reference)
     index = open_version(artifact)
     source = index.facts.source
     if source.get("model") != model.reference:

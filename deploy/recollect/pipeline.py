@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from recollect.artifacts import Artifact, ArtifactStore
+from recollect.artifacts import Artifact, ArtifactStore, models_of
 from recollect.embedded.ray import ray_cluster
 from recollect.settings import Settings
 from recollect.training_runs import OnStep, cpus_per_worker, followed
@@ -18,7 +18,7 @@ MODEL_NAME = "dare"
 
 def models(settings: Settings) -> ArtifactStore:
     """The published models of this deployment."""
-    return ArtifactStore(settings.var / "models")
+    return models_of(settings)
 
 
 def run_directory(settings: Settings, store: Path, config: TrainConfig, *, name: str | None = None) -> Path:

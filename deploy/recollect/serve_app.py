@@ -7,6 +7,7 @@ import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from recollect.artifacts import shared_at
 from recollect.catalogues.serving import CatalogueSource
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
@@ -148,14 +149,16 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
 
 def artifact_models(settings: Settings) -> ArtifactModels:
     """The published models of this deployment; the whole path, since replicas have another working directory."""
-    return ArtifactModels(root=settings.var.resolve() / "models")
+    return ArtifactModels(root=settings.var.resolve() / "models", shared=shared_at(settings, "models"))
 
 
 def index_source(settings: Settings) -> IndexSource | None:
     """The index that Recommend finds candidates in; None where none is set."""
     if settings.index is None:
         return None
-    return IndexSource(root=settings.var.resolve() / "indexes", reference=settings.index)
+    return IndexSource(
+        root=settings.var.resolve() / "indexes", reference=settings.index, shared=shared_at(settings, "indexes")
+    )
 
 
 def _serving_log(settings: Settings) -> ServingLogConfig | None:
@@ -170,7 +173,11 @@ def catalogue_source(settings: Settings) -> CatalogueSource | None:
     """The catalogue that items are filtered and displayed by; None where none is set."""
     if settings.catalogue is None:
         return None
-    return CatalogueSource(root=settings.var.resolve() / "catalogues", reference=settings.catalogue)
+    return CatalogueSource(
+        root=settings.var.resolve() / "catalogues",
+        reference=settings.catalogue,
+        shared=shared_at(settings, "catalogues"),
+    )
 
 
 def classification_config(settings: Settings) -> ClassificationConfig:
@@ -218,6 +225,7 @@ def composed_config(settings: Settings, model: str) -> ComposedConfig:
         model=path,
         model_name=shown_model(settings, path),
         indexes=settings.var.resolve() / "indexes",
+        shared=shared_at(settings, "indexes"),
         label=settings.gallery_label,
         image_limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         decode_threads=cores,

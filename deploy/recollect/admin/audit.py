@@ -9,7 +9,8 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 from google.protobuf.json_format import MessageToDict
 
-from recollect.gateway.errors import CallError
+from recollect.errors import RemoteError
+from recollect.gateway.errors import ArtifactsDown, CallError
 
 log = logging.getLogger("recollect.audit")
 log.setLevel(logging.INFO)
@@ -47,6 +48,9 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 outcome = "OK"
             except CallError as error:
                 outcome = f"{error.code.name} {error.reason}"
+                raise
+            except RemoteError:
+                outcome = f"{ArtifactsDown.code.name} {ArtifactsDown.reason}"
                 raise
             except Exception:
                 outcome = "INTERNAL"

@@ -28,7 +28,7 @@ from recollect.admin.messages import index_version, stamp, without_paths
 from recollect.admin.operations import OperationLog
 from recollect.admin.process import WorkerProcess
 from recollect.admin.worker import PUBLISHING
-from recollect.artifacts import INDEXES, ArtifactStore
+from recollect.artifacts import INDEXES, ArtifactStore, indexes_of
 from recollect.errors import AlreadyRunning
 from recollect.gateway.errors import CallError, incident, to_status
 from recollect.indexes.building import discard_unfinished
@@ -192,7 +192,7 @@ class Builds:
             error = await self._unreported(build, status)
             self._fail(build.operation, build.metadata, error)
             return
-        store = ArtifactStore(build.job.settings.var / "indexes", kind=INDEXES)
+        store = indexes_of(build.job.settings, INDEXES)
         name, _, version = str(report.get("reference", "")).partition("/")
         build.metadata.version = version
         if report["event"] != "built":

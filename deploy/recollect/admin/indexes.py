@@ -15,7 +15,7 @@ from recollect.admin.judging import Judging
 from recollect.admin.messages import index_version, quality, shown_file
 from recollect.admin.sources import parquet_vectors, pinned
 from recollect.admin.versions import page, refusal, remove, require_expected, require_name, require_version
-from recollect.artifacts import GALLERIES, INDEXES, MODELS, STABLE, ArtifactStore
+from recollect.artifacts import GALLERIES, INDEXES, STABLE, indexes_of, models_of
 from recollect.errors import AlreadyRunning, ArtifactError
 from recollect.gateway.errors import InvalidCall, Violation
 from recollect.gateway.workers import require_time
@@ -43,7 +43,7 @@ class IndexesServicer(indexes_pb2_grpc.IndexesServicer):
 
     def __init__(self, admin: IndexAdmin) -> None:
         self._admin = admin
-        self._store = ArtifactStore(admin.settings.var / "indexes", kind=INDEXES)
+        self._store = indexes_of(admin.settings, INDEXES)
 
     async def Build(  # noqa: N802 - gRPC's name, here and below
         self, request: indexes_pb2.IndexesBuildRequest, context: grpc.aio.ServicerContext
@@ -90,13 +90,13 @@ class IndexesServicer(indexes_pb2_grpc.IndexesServicer):
         """Judge a version, and let the label point at it where it may answer."""
         call = check_move(request, version=True)
         artifact = await asyncio.to_thread(require_version, self._store, call.name, call.version)
-        require_expected(self._store, call.name, call.label, call.expected)
+        await asyncio.to_thread(require_expected, self._store, call.name, call.label, call.expected)
         require_time(context)
         judged = await self._admin.judging.judge(artifact, against=call.label)
         if not judged.verdict.passed:
             raise IndexMayNotAnswer(artifact.reference, judged.verdict.failed)
         before = judged.beside or ""
-        require_expected(self._store, call.name, call.label, call.expected)
+        await asyncio.to_thread(require_expected, self._store, call.name, call.label, call.expected)
         try:
             await asyncio.to_thread(self._store.set_label, call.name, call.label, call.version, expected=before)
         except ArtifactError as error:
@@ -111,7 +111,7 @@ class IndexesServicer(indexes_pb2_grpc.IndexesServicer):
         """Let the label point at the version before."""
         call = check_move(request, version=False)
         await asyncio.to_thread(require_name, self._store, call.name)
-        before = require_expected(self._store, call.name, call.label, call.expected)
+        before = await asyncio.to_thread(require_expected, self._store, call.name, call.label, call.expected)
         require_time(context)
         try:
             version = await asyncio.to_thread(self._store.roll_back, call.name, call.label, expected=before)
@@ -144,12 +144,12 @@ class IndexesServicer(indexes_pb2_grpc.IndexesServicer):
     def _source(self, call: BuildCall) -> tuple[SourceVectors, indexes_pb2.VectorSource]:
         """Where the vectors come from, and how that is told; blocking."""
         self._require_kind(call.name)
-        var = self._admin.settings.var
+        settings = self._admin.settings
         if call.model is not None:
-            reference = pinned(ArtifactStore(var / "models", kind=MODELS), call.model)
+            reference = pinned(models_of(settings), call.model)
             return ModelVectors(reference=reference), indexes_pb2.VectorSource(kind="model", model=reference)
         if call.gallery is not None:
-            reference = pinned(ArtifactStore(var / "indexes", kind=GALLERIES), call.gallery)
+            reference = pinned(indexes_of(settings, GALLERIES), call.gallery)
             return GalleryVectors(reference=reference), indexes_pb2.VectorSource(kind="gallery", gallery=reference)
         parquet = parquet_vectors(self._admin.sources, call.paths)
         files = [shown_file(path, self._admin.sources) for path in parquet.files]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect.artifacts import INDEXES, ArtifactStore
+from recollect.artifacts import INDEXES, open_store, shared_at
 from recollect.indexes.building import IndexBuilder, JudgedVersion, RebuiltIndex, judge_version
 from recollect.indexes.merging import MergePolicy
 from recollect.indexes.on_ray import shards_on_ray
@@ -83,6 +83,7 @@ class BuildJob:
         """Build, judge, publish and, where it may answer, activate; raises what IndexBuilder.rebuild does."""
         builder = IndexBuilder(
             root=self.settings.var / "indexes",
+            shared=shared_at(self.settings, "indexes"),
             thresholds=self.settings.index_thresholds,
             label=self.label,
             aim=self.aim,
@@ -100,6 +101,8 @@ class JudgeJob:
 
     root: Path
     """Directory of all indexes' versions."""
+    shared: str | None
+    """URL where machines share them; None: they do not."""
     name: str
     """Of the index."""
     version: str
@@ -115,7 +118,7 @@ class JudgeJob:
         """Check its files and judge it; ArtifactError where they are altered, IndexingError where it is no index."""
         told("judging", 0, 1)
         use_threads(self.threads)
-        store = ArtifactStore(self.root, kind=INDEXES)
+        store = open_store(self.root, shared=self.shared, kind=INDEXES)
         return judge_version(
             store, store.resolve(f"{self.name}/{self.version}"), against=self.against, thresholds=self.thresholds
         )

@@ -18,8 +18,10 @@ from retrieval.index.quality import Check, Thresholds, Verdict
 class Judging:
     """Used in one event loop."""
 
-    def __init__(self, root: Path, thresholds: Thresholds, *, niceness: int) -> None:
+    def __init__(self, root: Path, thresholds: Thresholds, *, shared: str | None = None, niceness: int) -> None:
+        """Of versions below `root`; `shared` is the URL where machines share them."""
         self._root = root
+        self._shared = shared
         self._thresholds = thresholds
         self._niceness = niceness
         self._one = asyncio.Lock()
@@ -32,6 +34,7 @@ class Judging:
         """
         job = JudgeJob(
             root=self._root,
+            shared=self._shared,
             name=artifact.name,
             version=artifact.version,
             against=against,

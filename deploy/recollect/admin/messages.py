@@ -13,7 +13,6 @@ from recollect.errors import VersionDamaged
 from recollect.indexes.facts import facts_of
 from recollect_api.v1.indexes_pb2 import IndexVersion, Quality, QualityCheck, VectorSource
 from recollect_api.v1.models_pb2 import ModelVersion
-from retrieval.files import size_of
 from retrieval.index.quality import Verdict
 
 
@@ -30,7 +29,7 @@ def index_version(store: ArtifactStore, name: str, version: str, files_below: Pa
     message = IndexVersion(name=name, version=version, labels=_labels_at(store, artifact))
     try:
         message.create_time.CopyFrom(_created(store, artifact))
-        message.size_bytes = size_of(artifact.directory)
+        message.size_bytes = store.bytes_of(artifact)
         facts = facts_of(artifact)
     except (VersionDamaged, OSError) as error:
         message.problem = without_paths(error, store.root)
@@ -49,7 +48,7 @@ def model_version(store: ArtifactStore, name: str, version: str) -> ModelVersion
     message = ModelVersion(name=name, version=version, labels=_labels_at(store, artifact))
     try:
         message.create_time.CopyFrom(_created(store, artifact))
-        message.size_bytes = size_of(artifact.directory)
+        message.size_bytes = store.bytes_of(artifact)
         parents = store.manifest(artifact)["parents"]
     except (VersionDamaged, OSError) as error:
         message.problem = without_paths(error, store.root)

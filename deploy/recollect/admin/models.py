@@ -13,7 +13,7 @@ from recollect.admin.checks import MoveCall, check_move, check_removal, check_ve
 from recollect.admin.errors import ModelNotLoaded
 from recollect.admin.messages import model_version, without_paths
 from recollect.admin.versions import page, refusal, remove, require_expected, require_name, require_version
-from recollect.artifacts import MODELS, ArtifactStore
+from recollect.artifacts import ArtifactStore
 from recollect.errors import ArtifactError
 from recollect.gateway.workers import require_time
 from recollect_api.v1 import models_pb2, models_pb2_grpc
@@ -49,11 +49,11 @@ class _Moved:
 
 
 class ModelsServicer(models_pb2_grpc.ModelsServicer):
-    """Versions of models below `root`."""
+    """Versions of models."""
 
-    def __init__(self, root: Path, followed: FollowedModel | None) -> None:
+    def __init__(self, store: ArtifactStore, followed: FollowedModel | None) -> None:
         """`followed` is None where the recommender follows no label, or there is none."""
-        self._store = ArtifactStore(root, kind=MODELS)
+        self._store = store
         self._followed = followed
         self._moving = threading.Lock()
 

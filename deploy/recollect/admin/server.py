@@ -27,6 +27,7 @@ from recollect.admin.judging import Judging
 from recollect.admin.models import FollowedModel, ModelsServicer
 from recollect.admin.operations import OperationLog
 from recollect.admin.operations_servicer import OperationsServicer
+from recollect.artifacts import models_of, shared_at
 from recollect.artifacts.locks import alone
 from recollect.errors import AlreadyRunning, SetupError
 from recollect.gateway.address import client_address
@@ -119,7 +120,12 @@ class AdminServer:
         operations = OperationLog(self._directory, config.clock)
         self._builds = Builds(operations, niceness=settings.build_niceness, files_below=sources, clock=config.clock)
         self._builds.recover()
-        self._judging = Judging(settings.var / "indexes", settings.index_thresholds, niceness=settings.build_niceness)
+        self._judging = Judging(
+            settings.var / "indexes",
+            settings.index_thresholds,
+            shared=shared_at(settings, "indexes"),
+            niceness=settings.build_niceness,
+        )
         indexes = IndexAdmin(
             settings=settings,
             sources=sources,
@@ -128,7 +134,7 @@ class AdminServer:
             threads=os.cpu_count() or 1,
         )
         indexes_pb2_grpc.add_IndexesServicer_to_server(IndexesServicer(indexes), server)
-        models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(settings.var / "models", config.followed), server)
+        models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(models_of(settings), config.followed), server)
         operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(operations, self._builds), server)
 
 

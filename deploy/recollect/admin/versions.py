@@ -9,8 +9,8 @@ from recollect.admin.messages import without_paths
 from recollect.artifacts import Artifact, ArtifactStore
 from recollect.artifacts.labels import label_moved
 from recollect.artifacts.removal import Removed
-from recollect.errors import ArtifactError, LabelMoved, NothingBefore, VersionDamaged
-from recollect.gateway.errors import CallError
+from recollect.errors import ArtifactError, LabelMoved, NothingBefore, RemoteError, VersionDamaged
+from recollect.gateway.errors import CallError, artifacts_down
 from recollect.gateway.validation import shown
 
 M = TypeVar("M")
@@ -66,6 +66,8 @@ def require_expected(store: ArtifactStore, name: str, label: str, expected: str 
 
 def refusal(store: ArtifactStore, error: ArtifactError) -> CallError:
     """What a caller is told of an error of the store."""
+    if isinstance(error, RemoteError):
+        return artifacts_down(error)
     message = without_paths(error, store.root)
     if isinstance(error, LabelMoved):
         return LabelMovedMeanwhile(message, current=error.current or "")

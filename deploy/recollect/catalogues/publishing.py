@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect.artifacts import CATALOGUES, Artifact, ArtifactStore
+from recollect.artifacts import CATALOGUES, Artifact, open_store
 from recollect.artifacts.workplace import workplace
 from recollect.errors import CatalogueRefused
 from recsys.metadata import ItemMetadata
@@ -33,9 +33,16 @@ class PublishedCatalogue:
 
 
 def publish_catalogue(
-    root: Path, name: str, imported: ImportedCatalogue, guard: CatalogueGuard, *, label: str | None
+    root: Path,
+    name: str,
+    imported: ImportedCatalogue,
+    guard: CatalogueGuard,
+    *,
+    label: str | None,
+    shared: str | None = None,
 ) -> PublishedCatalogue:
-    """Make what was imported a version of `name` below `root` and point `label` at it, where one is given.
+    """Make what was imported a version of `name` below `root` and point `label` at it, where one is given; `shared` is
+    the URL where machines share catalogues.
 
     CatalogueRefused where too many rows are bad: nothing is published then. And where it lacks too much of what answers
     now: then the version is kept without the label. What answered before does so still in both cases.
@@ -46,7 +53,7 @@ def publish_catalogue(
             f"{bad:,} of {imported.rows:,} rows cannot be used, more than {guard.max_bad_rows:.2%} "
             "(catalogue_max_bad_rows); the whole file is refused and nothing has changed: mend it or raise that setting"
         )
-    store = ArtifactStore(root, kind=CATALOGUES)
+    store = open_store(root, shared=shared, kind=CATALOGUES)
     with workplace(root, name, CATALOGUES.noun) as place:
         version = place / "version"
         shutil.rmtree(version, ignore_errors=True)

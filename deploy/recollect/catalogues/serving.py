@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from recollect.artifacts import CATALOGUES, Artifact, ArtifactStore, Hold
+from recollect.artifacts import CATALOGUES, Artifact, Hold, open_store
 from recollect.artifacts.following import Followed, LabelledSource
 from recollect.catalogues.publishing import open_catalogue
 from recsys.metadata import ItemMetadata
@@ -37,15 +37,15 @@ class CatalogueSource(LabelledSource):
 
     def open(self) -> "FollowedCatalogue":
         """The version that the label points at now, opened."""
-        return FollowedCatalogue(self.root, self.reference)
+        return FollowedCatalogue(self.root, self.reference, shared=self.shared)
 
 
 class FollowedCatalogue(Followed[ServedCatalogue]):
     """The catalogue that a label points at."""
 
-    def __init__(self, root: Path, reference: str) -> None:
+    def __init__(self, root: Path, reference: str, *, shared: str | None = None) -> None:
         """Opens the version now; ArtifactError or StoreError where there is none that can be."""
-        super().__init__(ArtifactStore(root, kind=CATALOGUES), reference)
+        super().__init__(open_store(root, shared=shared, kind=CATALOGUES), reference)
 
     def _open(self, artifact: Artifact, hold: Hold) -> ServedCatalogue:
         metadata = open_catalogue(artifact)

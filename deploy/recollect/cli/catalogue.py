@@ -92,6 +92,7 @@ def import_file(
 
     `recollect catalogue import feed.tsv --column item=sku --column name=title --separator " > "`
     """
+    from recollect.artifacts import shared_at
     from recollect.catalogues.publishing import publish_catalogue
     from recsys.metadata.importing import ImportOptions, import_catalogue
 
@@ -110,7 +111,9 @@ def import_file(
     if rejects is not None:
         imported.bad.write_csv(rejects)
     root = settings.var.resolve() / "catalogues"
-    published = publish_catalogue(root, name, imported, settings.catalogue_guard, label=label or None)
+    published = publish_catalogue(
+        root, name, imported, settings.catalogue_guard, label=label or None, shared=shared_at(settings, "catalogues")
+    )
     facts = imported.metadata.facts
     if as_json:
         show_json(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recollect.artifacts import STABLE
+from recollect.artifacts import STABLE, shared_at
 from recollect.cli.console import cell, err, explains_errors, out, progress, show_json, show_table
 from recollect.errors import RecollectError
 from recollect.settings import Settings
@@ -178,6 +178,7 @@ def _builder(settings: Settings, label: str) -> "Iterator[GalleryBuilder]":
         task = bar.add_task("embedding pictures", total=None, visible=False)
         yield GalleryBuilder(
             root=settings.var.resolve() / "indexes",
+            shared=shared_at(settings, "indexes"),
             label=label or None,
             limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
             threads=os.cpu_count() or 1,
@@ -216,7 +217,7 @@ def _local() -> list[dict[str, Any]]:
     rows = []
     for name in store.names():
         labels = store.labels(name)
-        for version in store.versions(name):
+        for version in store.versions_here(name):
             directory = store.root / name / version
             gallery = Gallery.open(directory / GALLERY_DIRECTORY)
             rows.append(

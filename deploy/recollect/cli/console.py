@@ -10,7 +10,16 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from recollect.errors import RecollectError
@@ -27,6 +36,7 @@ out = Console()
 """Results: what a pipe should carry."""
 err = Console(stderr=True)
 """Progress and complaints: what a pipe should not carry."""
+_BYTES = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 
 
 def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -36,12 +46,41 @@ def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _transfers_shown():
+                return command(*args, **kwargs)
         except (RecsysError, RetrievalError, RecollectError, ValidationError) as error:
             err.print(f"[bold red]error:[/] {escape(_one_line(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
 
     return run
+
+
+@contextmanager
+def _transfers_shown() -> Iterator[None]:
+    """Show how far a version is that the command fetches or shares."""
+    from recollect.artifacts.transfers import heard
+
+    bars: dict[str, Progress] = {}
+    done: set[str] = set()
+
+    def told(what: str, copied: int, total: int) -> None:
+        if what in done:
+            return
+        if what not in bars:
+            bars[what] = Progress(*_BYTES, console=err)
+            bars[what].add_task(what, total=total)
+            bars[what].start()
+        bars[what].update(TaskID(0), completed=copied)
+        if copied >= total:
+            done.add(what)
+            bars.pop(what).stop()
+
+    try:
+        with heard(told):
+            yield
+    finally:
+        for bar in bars.values():
+            bar.stop()
 
 
 def _one_line(error: Exception) -> str:

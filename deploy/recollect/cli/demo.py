@@ -104,6 +104,7 @@ def _shop(directory: Path, seed: int) -> Path:
 
 
 def _catalogue(settings: "Settings", directory: Path, seed: int) -> None:
+    from recollect.artifacts import shared_at
     from recollect.catalogues.publishing import publish_catalogue
     from recsys.data.shop import CATALOGUE_FILE, demo_shop, write_shop_catalogue
     from recsys.metadata.importing import ImportOptions, import_catalogue
@@ -114,7 +115,9 @@ def _catalogue(settings: "Settings", directory: Path, seed: int) -> None:
     imported = import_catalogue(path, ImportOptions())
     name, _, label = CATALOGUE.partition("@")
     root = settings.var.resolve() / "catalogues"
-    published = publish_catalogue(root, name, imported, settings.catalogue_guard, label=label)
+    published = publish_catalogue(
+        root, name, imported, settings.catalogue_guard, label=label, shared=shared_at(settings, "catalogues")
+    )
     facts = imported.metadata.facts
     err.print(f"catalogue: {published.artifact.reference}, {facts.items:,} items, {facts.in_stock:,} in stock")
 

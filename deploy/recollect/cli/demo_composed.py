@@ -20,7 +20,7 @@ SHOWN = 5
 
 def make_gallery(settings: "Settings", seed: int) -> Path:
     """Draw a small world that no model was trained on, and make a gallery of its pictures; returns the world."""
-    from recollect.artifacts import STABLE
+    from recollect.artifacts import STABLE, shared_at
     from recollect.cli.composed_gallery import encoder_of
     from recollect.composed.building import GalleryBuilder, GalleryOptions
     from recollect.composed.local import gallery_store
@@ -41,6 +41,7 @@ def make_gallery(settings: "Settings", seed: int) -> Path:
             encoder, made = encoder_of(settings, MODEL)
             builder = GalleryBuilder(
                 root=store.root,
+                shared=shared_at(settings, "indexes"),
                 label=STABLE,
                 limits=ImageLimits(),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),

@@ -213,7 +213,7 @@ def verify(
     from recollect.indexes.building import judge_version
 
     store = _indexes()
-    artifact = store.resolve(reference)
+    artifact = store.verify(reference)
     with progress() as bar:
         bar.add_task("judging", total=None)
         thresholds = Settings.load().index_thresholds

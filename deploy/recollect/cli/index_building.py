@@ -31,12 +31,14 @@ _LISTED = 10
 @contextmanager
 def index_builder(settings: Settings, label: str | None, aim: float) -> "Iterator[IndexBuilder]":
     """A builder that tells how far it is."""
+    from recollect.artifacts import shared_at
     from recollect.indexes.building import IndexBuilder
     from recollect.indexes.on_ray import shards_on_ray
 
     with step_progress() as told:
         yield IndexBuilder(
             root=settings.var.resolve() / "indexes",
+            shared=shared_at(settings, "indexes"),
             thresholds=settings.index_thresholds,
             label=label,
             aim=aim,

@@ -32,14 +32,14 @@ def search(
 
     `recollect index search items --like 17 -k 5`
     """
-    from recollect.artifacts import INDEXES, ArtifactStore
+    from recollect.artifacts import INDEXES, indexes_of
     from recollect.indexes.building import open_version
     from recollect.indexes.queries import embed_image, embed_text, like_id, like_vector
 
     if sum(given is not None for given in (like, image, text)) != 1:
         raise typer.BadParameter("give one of --like, --image and --text")
     settings = Settings.load()
-    artifact = ArtifactStore(settings.var.resolve() / "indexes", kind=INDEXES).resolve(f"{name}@{label}")
+    artifact = indexes_of(settings, INDEXES).resolve(f"{name}@{label}")
     with err.status("opening the index") as status:
         index = open_version(artifact)
         if like is not None:

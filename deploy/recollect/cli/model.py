@@ -58,7 +58,7 @@ def verify_model(
 
     Example: `recollect model verify dare@stable`
     """
-    artifact = _models().resolve(reference)
+    artifact = _models().verify(reference)
     if as_json:
         show_json([{"name": artifact.name, "version": artifact.version, "whole": True}])
     else:

@@ -192,6 +192,7 @@ def _first_call(settings: "Settings", address: str) -> list[str]:
 def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", settings: "Settings") -> None:
     from rich.panel import Panel
 
+    from recollect.artifacts.remote import Remote
     from recollect.gateway.server import services_of
 
     count = "1 replica" if settings.replicas == 1 else f"{settings.replicas} replicas"
@@ -212,6 +213,7 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
         f"services      {', '.join(services)}",
         f"admin         {'none: no --admin-port' if admin is None else admin.address + ', open to whoever reaches it'}",
         f"histories     {histories}" + (f", completed from {settings.events}" if settings.events else ""),
+        *([f"artifacts     shared at {Remote(settings.artifacts).shown}"] if settings.artifacts else []),
         "",
         *_first_call(settings, gateway.address),
         "stop          Ctrl-C",

@@ -39,8 +39,6 @@ def show_versions(
     as_json: bool,
 ) -> None:
     """List every version, of `name` or of all, oldest first; `contents` says for people what `describe` found."""
-    from retrieval.files import size_of
-
     rows: list[dict[str, Any]] = []
     for each in [name] if name else store.names():
         labels = store.labels(each)
@@ -52,7 +50,8 @@ def show_versions(
                     "version": version,
                     "labels": [label for label, pointed in labels.items() if pointed == version],
                     **describe(artifact),
-                    "mb": round(size_of(artifact.directory) / 1e6, 1),
+                    "mb": round(store.bytes_of(artifact) / 1e6, 1),
+                    **_where(store, each, version),
                 }
             )
     show_rows(rows, contents, as_json=as_json)
@@ -63,10 +62,18 @@ def show_rows(rows: list[dict[str, Any]], contents: Callable[[dict[str, Any]], s
     if as_json:
         show_json(rows)
         return
+    shared = any("where" in row for row in rows)
     cells = [
-        [f"{row['name']}/{row['version']}", ", ".join(row["labels"]), contents(row), f"{row['mb']:,}"] for row in rows
+        [
+            f"{row['name']}/{row['version']}",
+            ", ".join(row["labels"]),
+            contents(row),
+            f"{row['mb']:,}",
+            *([", ".join(row["where"])] if shared else []),
+        ]
+        for row in rows
     ]
-    show_table("", ["version", "labels", "contents", "MB"], cells, right=["MB"])
+    show_table("", ["version", "labels", "contents", "MB", *(["where"] if shared else [])], cells, right=["MB"])
 
 
 def show_rollback(store: "ArtifactStore", name: str, label: str, expected: str | None, *, as_json: bool) -> None:
@@ -97,6 +104,7 @@ def show_removed(store: "ArtifactStore", name: str | None, keep: int, *, as_json
             {
                 "name": each,
                 "removed": list(removed.versions),
+                **({"evicted": list(removed.evicted)} if store.is_shared else {}),
                 "in use": list(removed.held),
                 "leftovers": removed.leftovers + bool(unfinished),
                 "mb": round((removed.bytes + unfinished) / 1e6, 1),
@@ -105,16 +113,21 @@ def show_removed(store: "ArtifactStore", name: str | None, keep: int, *, as_json
     if as_json:
         show_json(rows)
         return
-    columns = ["name", "removed", "in use", "leftovers", "mb"]
+    columns = ["name", "removed", *(["evicted"] if store.is_shared else []), "in use", "leftovers", "mb"]
     cells = [[cell(row[column]) for column in columns] for row in rows]
     show_table("", columns, cells, right=["leftovers", "mb"])
 
 
 def store_of(folder: str, kind: "ArtifactKind") -> "ArtifactStore":
     """Versions below a folder of `var`."""
-    from recollect.artifacts import ArtifactStore
+    from recollect.artifacts import store_in
 
-    return ArtifactStore(Settings.load().var.resolve() / folder, kind=kind)
+    return store_in(Settings.load(), folder, kind)
+
+
+def _where(store: "ArtifactStore", name: str, version: str) -> dict[str, list[str]]:
+    """Whether a version is here, shared or both, where machines share versions."""
+    return {"where": store.where(name, version)} if store.is_shared else {}
 
 
 def _require_versions(store: "ArtifactStore", name: str) -> list[str]:
@@ -123,5 +136,5 @@ def _require_versions(store: "ArtifactStore", name: str) -> list[str]:
     versions = store.versions(name)
     if not versions:
         have = ", ".join(store.names()) or "none"
-        raise ArtifactError(f"there is no {name!r} in {store.root}; there is {have}")
+        raise ArtifactError(f"there is no {name!r} in {store.place}; there is {have}")
     return versions

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from recollect.artifacts import GALLERIES, MANIFEST_FILE, Artifact, ArtifactStore
+from recollect.artifacts import GALLERIES, MANIFEST_FILE, Artifact, ArtifactStore, open_store
 from recollect.artifacts.workplace import workplace
 from recollect.composed.embedding import EmbeddedPictures, SkippedPicture, embed_pictures
 from recollect.composed.galleries import (
@@ -70,6 +70,8 @@ class GalleryBuilder:
     """None: none is set."""
     limits: ImageLimits
     """What is decoded."""
+    shared: str | None = None
+    """URL where machines share galleries; None: they do not."""
     threads: int = 2
     """Threads that decode."""
     progress: Callable[[int, int], None] | None = None
@@ -78,7 +80,7 @@ class GalleryBuilder:
     @property
     def store(self) -> ArtifactStore:
         """The versions."""
-        return ArtifactStore(self.root, kind=GALLERIES)
+        return open_store(self.root, shared=self.shared, kind=GALLERIES)
 
     def make(
         self, name: str, source: PictureSource, encoder: ComposedEncoder, made: MadeWith, options: GalleryOptions

@@ -17,6 +17,8 @@ class ComposedConfig:
     """What callers are told that it is."""
     indexes: Path
     """Directory of the galleries' versions."""
+    shared: str | None = None
+    """URL where machines share them; None: they do not."""
     label: str = STABLE
     """The label whose version answers."""
     image_limits: ImageLimits = field(default_factory=ImageLimits)

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from recollect.artifacts import GALLERIES, Artifact, ArtifactStore
+from recollect.artifacts import GALLERIES, Artifact, ArtifactStore, indexes_of
 from recollect.composed.galleries import MadeWith
 from recollect.errors import RecollectError
 from recollect.gateway.composed import search_response
@@ -17,8 +17,8 @@ from recollect_api.v1 import composed_retrieval_pb2
 
 
 def gallery_store(settings: Settings) -> ArtifactStore:
-    """The galleries of this machine."""
-    return ArtifactStore(settings.var.resolve() / "indexes", kind=GALLERIES)
+    """The galleries of this deployment."""
+    return indexes_of(settings, GALLERIES)
 
 
 def labelled_gallery(settings: Settings, name: str, label: str) -> Artifact:

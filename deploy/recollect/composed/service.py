@@ -72,7 +72,11 @@ class ComposedService:
             partial(embed_together, encoder), self._embedding, largest=config.largest_batch
         )
         self._versions = GalleryVersions(
-            config.indexes, label=config.label, fingerprint=encoder.fingerprint, look_s=config.look_s
+            config.indexes,
+            shared=config.shared,
+            label=config.label,
+            fingerprint=encoder.fingerprint,
+            look_s=config.look_s,
         )
         self._references = RememberedReferences(config.references)
         self._inside = 0

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect.artifacts import GALLERIES, ArtifactStore, Hold
+from recollect.artifacts import GALLERIES, Hold, open_store
 from recollect.composed.calls import GalleryStanding
 from recollect.composed.galleries import OpenGallery, close_to
-from recollect.errors import ArtifactError
+from recollect.errors import ArtifactError, RemoteError
 from recollect.gateway.errors import GalleryNotFound, GalleryUnusable
 from retrieval.errors import RetrievalError
 
@@ -33,13 +33,14 @@ class _Failure:
 class GalleryVersions:
     """The galleries that answer. Use it in one event loop.
 
-    Which version answers is decided by one small file, replaced in one step and read for every call. A version that
-    cannot be opened, or was made with another model, leaves the one before in its place.
+    Which version answers is decided by one small file, replaced in one step and read for every call; where machines
+    share galleries it is what this machine has last seen of them. A version that cannot be opened, or was made with
+    another model, leaves the one before in its place.
     """
 
-    def __init__(self, root: Path, *, label: str, fingerprint: str, look_s: float) -> None:
+    def __init__(self, root: Path, *, shared: str | None = None, label: str, fingerprint: str, look_s: float) -> None:
         """`fingerprint` is that of the model whose queries are searched for."""
-        self._store = ArtifactStore(root, kind=GALLERIES)
+        self._store = open_store(root, shared=shared, kind=GALLERIES)
         self._label = label
         self._fingerprint = fingerprint
         self._look_s = look_s
@@ -53,6 +54,7 @@ class GalleryVersions:
 
     async def start(self) -> None:
         """Open the galleries that there are, then look for new versions from time to time."""
+        await asyncio.to_thread(self._store.refresh, now=True)
         await asyncio.gather(*[self._begin(name, version) for name, version in await self._labelled()])
         self._looking = asyncio.get_running_loop().create_task(self._look_for_ever())
 
@@ -72,7 +74,7 @@ class GalleryVersions:
         GalleryNotFound names those that there are; GalleryUnusable says why none can be opened.
         """
         # A file of a few bytes takes less time than a thread to read it in.
-        version = self._store.labelled(name, self._label)
+        version = self._store.last_seen(name, self._label)
         if version is None:
             self._open.pop(name, None)
             if name in self._holds:
@@ -119,6 +121,8 @@ class GalleryVersions:
             foreseen = isinstance(error, ArtifactError | RetrievalError | GalleryUnusable)
             log.exception("version %s of gallery %r cannot be opened", version, name)
             problem = str(error) if isinstance(error, GalleryUnusable) else _damaged(name, version)
+            if isinstance(error, RemoteError):
+                problem = f"version {version} of gallery {name!r} cannot be fetched yet; the service's log says why"
             if not foreseen:
                 problem = f"gallery {name!r} cannot be opened; the service's log says why"
             self._failed[name] = _Failure(version, problem, time.monotonic())
@@ -142,24 +146,21 @@ class GalleryVersions:
 
     async def _labelled(self) -> list[tuple[str, str]]:
         """Every gallery that has the label, by name, and the version that it points at."""
-
-        def read() -> list[tuple[str, str]]:
-            pairs = ((name, self._store.labelled(name, self._label)) for name in self._store.names())
-            return [(name, version) for name, version in pairs if version is not None]
-
-        return await asyncio.to_thread(read)
+        found = await asyncio.to_thread(self._store.all_last_seen, self._label)
+        return sorted(found.items())
 
     async def _look_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._look_s)
             with contextlib.suppress(OSError):  # looked at again soon
+                await asyncio.to_thread(self._store.refresh)
                 for name, version in await self._labelled():
                     found = self._open.get(name)
                     if found is None or found.version != version:
                         self._begin(name, version)
 
     def _not_found(self, name: str) -> str:
-        names = [each for each in self._store.names() if self._store.labelled(each, self._label) is not None]
+        names = sorted(self._store.all_last_seen(self._label))
         if not names:
             return f"no gallery {name!r}: there is none yet; make one with `recollect composed index`"
         return f"no gallery {name!r}; there is {close_to(name, names)}"

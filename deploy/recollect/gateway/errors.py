@@ -16,6 +16,7 @@ RecollectError
     ├── SetNotReady         the descriptor set has never been embedded as a whole (UNAVAILABLE)
     ├── ClassificationDown  no encoder answers (UNAVAILABLE)
     ├── ComposedDown        no model of composed retrieval answers (UNAVAILABLE)
+    ├── ArtifactsDown       the place where machines share versions cannot be used (UNAVAILABLE)
     ├── TooManyWaiting      the encoder has enough to do (RESOURCE_EXHAUSTED)
     ├── ScoreNotServed      the service was started without a recommender (UNIMPLEMENTED)
     ├── NotServed           the service was started without classification (UNIMPLEMENTED)
@@ -26,6 +27,7 @@ RecollectError
     └── Incident            an error that nobody foresaw (INTERNAL)
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -39,7 +41,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
-from recollect.errors import RecollectError
+from recollect.errors import RecollectError, RemoteError
+
+log = logging.getLogger(__name__)
 
 DOMAIN = "recollect"
 """Whose constants the `reason` of an ErrorInfo are."""
@@ -195,6 +199,13 @@ class ComposedDown(CallError):  # noqa: N818
     reason = "COMPOSED_RETRIEVAL_UNAVAILABLE"
 
 
+class ArtifactsDown(CallError):  # noqa: N818
+    """The place where machines share versions does not answer, or holds something damaged."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ARTIFACTS_UNAVAILABLE"
+
+
 class TooManyWaiting(CallError):  # noqa: N818
     """The encoder has enough to do."""
 
@@ -253,6 +264,12 @@ class Unauthorised(CallError):  # noqa: N818
 
 class Incident(CallError):  # noqa: N818
     """An error that nobody foresaw: the caller gets a name to ask for, the log gets the trace under that name."""
+
+
+def artifacts_down(error: RemoteError) -> ArtifactsDown:
+    """What a caller is told of `error`, which names places: the log has it, the caller learns that it does."""
+    log.warning("%s", error)
+    return ArtifactsDown("the place where machines share versions cannot be used now; the service's log says why")
 
 
 def incident(name: str) -> Incident:

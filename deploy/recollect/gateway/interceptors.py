@@ -10,7 +10,8 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.gateway.errors import CallError, Unauthorised, abort, incident
+from recollect.errors import RemoteError
+from recollect.gateway.errors import CallError, Unauthorised, abort, artifacts_down, incident
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 raise
             except CallError as error:
                 await abort(context, error)
+            except RemoteError as error:
+                await abort(context, artifacts_down(error))
             except Exception:
                 name = uuid.uuid4().hex
                 request_id = getattr(request, "request_id", "")

@@ -76,14 +76,16 @@ class ArtifactModels:
 
     root: Path
     """Directory of the store."""
+    shared: str | None = None
+    """URL where machines share models; None: they do not."""
     dtype: "TableDtype" = "float32"
     """Type of the serving tables."""
 
     def pin(self, reference: str) -> str:
         """`dare@stable` becomes `dare/<version>`, a directory its whole path. Checks the hashes."""
-        from recollect.artifacts import ArtifactStore
+        from recollect.artifacts import open_store
 
-        store = ArtifactStore(self.root)
+        store = open_store(self.root, shared=self.shared)
         artifact = store.resolve(reference)
         if store.contains(artifact):
             return artifact.reference
@@ -91,11 +93,11 @@ class ArtifactModels:
 
     def load(self, reference: str) -> ServedModel:
         """Check the hashes, then load."""
-        from recollect.artifacts import ArtifactStore
+        from recollect.artifacts import open_store
         from recsys.models.popularity import load_popularity
         from recsys.ranking import Ranker as TrainedRanker
 
-        store = ArtifactStore(self.root)
+        store = open_store(self.root, shared=self.shared)
         artifact = store.resolve(reference)
         hold = store.hold(artifact) if store.contains(artifact) else None
         ranker = TrainedRanker.load(artifact.directory, dtype=self.dtype)

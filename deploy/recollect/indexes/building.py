@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from recollect.artifacts import INDEXES, STABLE, Artifact, ArtifactStore
+from recollect.artifacts import INDEXES, STABLE, Artifact, ArtifactStore, open_store
 from recollect.artifacts.removal import remove_half_published
 from recollect.artifacts.workplace import remove_unfinished, workplace
 from recollect.errors import IndexRefused, LabelMoved
@@ -48,6 +48,8 @@ class IndexBuilder:
     """What a version must reach for a label."""
     label: str | None
     """None: none is set, but versions are judged all the same, against `stable`."""
+    shared: str | None = None
+    """URL where machines share indexes; None: they do not."""
     aim: float = 0.97
     """Recall that probes are chosen for, above the threshold since it is measured on a sample; 0: as the spec says."""
     apply: Apply = map
@@ -60,7 +62,7 @@ class IndexBuilder:
     @property
     def store(self) -> ArtifactStore:
         """The versions."""
-        return ArtifactStore(self.root, kind=INDEXES)
+        return open_store(self.root, shared=self.shared, kind=INDEXES)
 
     def rebuild(
         self,
@@ -138,7 +140,7 @@ class IndexBuilder:
         version = self.store.labelled(name, self.label or STABLE)
         if version is None:
             return None
-        return stored_changes(self.root / name / version / INDEX_DIRECTORY)
+        return stored_changes(self.store.here(name, version).directory / INDEX_DIRECTORY)
 
 
 def discard_unfinished(root: Path, name: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from recollect.artifacts import INDEXES, Artifact, ArtifactStore, Hold
+from recollect.artifacts import INDEXES, Artifact, Hold, open_store
 from recollect.artifacts.following import Followed, LabelledSource
 from recollect.errors import ArtifactError
 from recollect.indexes.building import open_version
@@ -80,7 +80,7 @@ class IndexSource(LabelledSource):
 
     def open(self, known: "Known | None" = None) -> "FollowedIndex":
         """The version that the label points at now, opened; see `FollowedIndex`."""
-        return FollowedIndex(self.root, self.reference, known=known)
+        return FollowedIndex(self.root, self.reference, shared=self.shared, known=known)
 
 
 Known = Callable[[Ids], npt.NDArray[np.bool_]]
@@ -90,10 +90,10 @@ Known = Callable[[Ids], npt.NDArray[np.bool_]]
 class FollowedIndex(Followed[ServedIndex]):
     """The index that a label points at; one of which `known` knows less than half cannot be opened."""
 
-    def __init__(self, root: Path, reference: str, *, known: Known | None = None) -> None:
+    def __init__(self, root: Path, reference: str, *, shared: str | None = None, known: Known | None = None) -> None:
         """Opens the version now; ArtifactError or IndexingError where there is none that can be."""
         self._known = known
-        super().__init__(ArtifactStore(root, kind=INDEXES), reference)
+        super().__init__(open_store(root, shared=shared, kind=INDEXES), reference)
 
     def _open(self, artifact: Artifact, hold: Hold) -> ServedIndex:
         index = open_version(artifact)

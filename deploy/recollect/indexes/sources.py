@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recollect.artifacts import GALLERIES, MODELS, ArtifactStore
+from recollect.artifacts import GALLERIES, indexes_of, models_of
 from recollect.encoders import encoder_path
 from recollect.errors import RecollectError
 from recollect.indexes.embedding import IMAGES, PictureEncoder
@@ -25,7 +25,7 @@ def model_items(settings: Settings, reference: str) -> ArrayVectors:
     """The item rows of a model, `dare@stable` for instance. ArtifactError where there is no such model."""
     from recsys.models.item_vectors import item_vectors
 
-    artifact = ArtifactStore(settings.var.resolve() / "models", kind=MODELS).resolve(reference)
+    artifact = models_of(settings).resolve(reference)
     ids, vectors = item_vectors(artifact.directory)
     # A directory outside the store has no version that could name it.
     named = artifact.reference if artifact.version != "unversioned" else str(artifact.directory.resolve())
@@ -93,7 +93,7 @@ def gallery_pictures(settings: Settings, reference: str) -> ArrayVectors:
     from recollect.composed.galleries import GALLERY_DIRECTORY, MadeWith
     from retrieval.index.gallery import Gallery
 
-    artifact = ArtifactStore(settings.var.resolve() / "indexes", kind=GALLERIES).resolve(reference)
+    artifact = indexes_of(settings, GALLERIES).resolve(reference)
     gallery, made = Gallery.open(artifact.directory / GALLERY_DIRECTORY), MadeWith.read(artifact.directory)
     vectors = np.empty((len(gallery), gallery.dimension), dtype=np.float32)
     for begin in range(0, len(gallery), _PICTURES):

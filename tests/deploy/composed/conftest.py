@@ -88,8 +88,10 @@ def encoder(tiny_composed):
 def make_gallery(tmp_path, shop_pictures, encoder):
     """Publish a gallery of the shop's pictures: `make_gallery("shop", encoder=…, keep_features=…)`."""
 
-    def make(name="shop", *, encoder=encoder, label="stable", source=shop_pictures, model="tiny", **options):
-        builder = GalleryBuilder(root=tmp_path / "indexes", label=label, limits=ImageLimits())
+    def make(
+        name="shop", *, encoder=encoder, label="stable", source=shop_pictures, model="tiny", shared=None, **options
+    ):
+        builder = GalleryBuilder(root=tmp_path / "indexes", label=label, limits=ImageLimits(), shared=shared)
         pictures = read_source(source, metadata=shop_pictures.parent / "metadata.csv")
         made = MadeWith(model=model, model_name=model, fingerprint=encoder.fingerprint)
         return builder.make(name, pictures, encoder, made, GalleryOptions(**options)).artifact

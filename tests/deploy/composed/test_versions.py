@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from recollect.artifacts import GALLERIES, ArtifactStore
+from recollect.artifacts import GALLERIES, ArtifactStore, shared
 from recollect_api import NotFound, NotPossible, RecollectClient
 from retrieval.composed.encoder import load_composed
 
@@ -162,3 +162,33 @@ def test_a_label_that_is_taken_away_ends_a_gallery(make_gallery, ask, store):
     (store.root / "shop" / "labels" / "stable").unlink()
     with pytest.raises(NotFound, match="no gallery 'shop'"):
         ask()
+
+
+def test_galleries_of_another_machine_answer_and_go_on_without_it(
+    make_gallery, start_searching, shop_pictures, tmp_path, eventually, monkeypatch
+):
+    monkeypatch.setattr(shared, "REFRESH_S", 0.0)
+    (tmp_path / "mount").mkdir()
+    url = f"file://{tmp_path}/mount/indexes"
+    old = make_gallery(shared=url)
+    gateway = start_searching(indexes=tmp_path / "replica", shared=url)
+    with RecollectClient(gateway.address, classify_timeout_s=30) as client:
+
+        def ask(gallery="shop"):
+            return client.search_composed(TEXT, gallery=gallery, image_id="0.png", k=100)
+
+        assert ask().gallery_version == old.version
+        new = make_gallery(source=some_of(shop_pictures, tmp_path / "few", [0, 1, 2]), shared=url)
+        eventually(lambda: ask().gallery_version == new.version)
+        assert ids(ask()) == {"1.png", "2.png"}
+        # One that cannot be fetched leaves the one before.
+        lost = make_gallery(source=some_of(shop_pictures, tmp_path / "lost", [0, 1]), shared=url)
+        (tmp_path / "mount" / "indexes" / "shop" / lost.version / "pictures.parquet").unlink()
+        eventually(lambda: "cannot be fetched yet" in client.list_galleries().galleries[0].problem)
+        assert ask().gallery_version == new.version
+        # A name that appears.
+        make_gallery("other", shared=url)
+        eventually(lambda: any(each.name == "other" and each.images for each in client.list_galleries().galleries))
+        (tmp_path / "mount").rename(tmp_path / "elsewhere")
+        assert len(ask("other").hits) == 9
+        assert ask().gallery_version == new.version
