@@ -140,11 +140,14 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
     for labelled in (index_source(settings), catalogue_source(settings)):
         if labelled is not None:
             labelled.check()
+    if settings.admin_port == settings.port != 0:
+        raise SetupError(f"--admin-port must not be the gateway's port {settings.port}; choose another one")
     reserve_port(settings.host, settings.port).close()
     if settings.admin_port is not None:
-        if settings.admin_port == settings.port != 0:
-            raise SetupError(f"--admin-port must not be the gateway's port {settings.port}; choose another one")
+        from recollect.admin.server import require_alone
+
         reserve_port(settings.admin_host, settings.admin_port, option="--admin-port").close()
+        require_alone(settings)
 
 
 def artifact_models(settings: Settings) -> ArtifactModels:

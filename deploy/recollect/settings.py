@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     build_sources: Path | None = None
     """Directory below which indexes asked for over gRPC read Parquet files; None: `vectors` in `var`."""
     build_niceness: int = Field(default=19, ge=0, le=19)
-    """How far builds and judgements asked for over gRPC stand back behind what serves: 0 not at all, 19 most."""
+    """How far builds and judgements asked for over gRPC stand back behind what serves: 0 not at all, 19 most. What a
+    build makes on the cluster of `ray_address` are that cluster's tasks, and stand back as they do."""
     replicas: int = Field(default=2, ge=1)
     """Gateway replicas on this node; they share one port."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)

@@ -8,9 +8,9 @@ off the same directory.
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +42,7 @@ SERVICES: tuple[str, ...] = (
     operations_pb2.DESCRIPTOR.services_by_name["Operations"].full_name,
 )
 MAX_CALLS = 64
+_OPERATIONS = "operations"
 STOP_S = 2.0
 """How long calls in flight may take when the service ends; builds are ended besides."""
 
@@ -63,12 +64,17 @@ class AdminConfig:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
+def require_alone(settings: Settings) -> None:
+    """SetupError where another service administers `var`, before anything is started in vain."""
+    with _alone(_whole(settings).var):
+        pass
+
+
 class AdminServer:
     """`start` it and `stop` it in the same event loop."""
 
     def __init__(self, config: AdminConfig) -> None:
         settings = _whole(config.settings)
-        self._directory = settings.var / "operations"
         self._config = config
         self._settings = settings
         self._stack = ExitStack()
@@ -91,12 +97,7 @@ class AdminServer:
 
     async def start(self) -> int:
         """Listen; returns the port. SetupError where the port is taken or another service administers `var`."""
-        try:
-            self._stack.enter_context(alone(self._directory / ".lock", "another service administers it"))
-        except AlreadyRunning as error:
-            raise SetupError(
-                f"another service with --admin-port administers {self._settings.var}; leave --admin-port out here"
-            ) from error
+        self._stack.enter_context(_alone(self._settings.var))
         try:
             self._add_services()
             return await self._listener.start()
@@ -117,7 +118,7 @@ class AdminServer:
     def _add_services(self) -> None:
         settings, config, server = self._settings, self._config, self._listener.server
         sources = settings.build_sources or settings.var / "vectors"
-        operations = OperationLog(self._directory, config.clock)
+        operations = OperationLog(settings.var / _OPERATIONS, config.clock)
         self._builds = Builds(operations, niceness=settings.build_niceness, files_below=sources, clock=config.clock)
         self._builds.recover()
         self._judging = Judging(
@@ -185,6 +186,18 @@ class RunningAdmin:
             await over.wait()
         finally:
             await server.stop()
+
+
+@contextmanager
+def _alone(var: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone(var / _OPERATIONS / ".lock", "another service administers it"))
+        except AlreadyRunning as error:
+            raise SetupError(
+                f"another service with --admin-port administers {var}; leave --admin-port out here"
+            ) from error
+        yield
 
 
 def _whole(settings: Settings) -> Settings:

@@ -41,9 +41,9 @@ class _Reports:
 
     def told(self, step: str, done: int, total: int) -> None:
         """Report a step, but no more often than somebody can read it."""
-        if step == PUBLISHING:
-            # What is half seen by others must not be left so.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # What is half seen by others must not be left so. Before, no handler: libraries lose the exceptions of one, and
+        # what is built is as safe from SIGTERM as from SIGKILL. Ray has put one in place when it made shards.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if step == PUBLISHING else signal.SIG_DFL)
         now_s = time.monotonic()
         if step == self._step and done < total and now_s - self._last_s < _PAUSE_S:
             return
@@ -63,7 +63,6 @@ def main() -> None:
     os.dup2(2, 1)
     niceness, job = pickle.load(sys.stdin.buffer)
     os.nice(niceness)
-    # Not turned into an exception: libraries lose those, and what is built is as safe from SIGTERM as from SIGKILL.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_who_asked, daemon=True).start()
     reports.write(**_outcome(job, reports))

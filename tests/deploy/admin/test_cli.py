@@ -150,6 +150,26 @@ def test_a_service_that_is_not_there_is_named(run: Run) -> None:
     assert "name the service with --target" in unnamed.stderr
 
 
+@pytest.mark.parametrize(
+    ("port", "admin_port", "match"),
+    [
+        (50123, 50123, "--admin-port must not be the gateway's port 50123"),
+        (0, None, "choose another --admin-port, or 0 for a free one"),
+        (0, 0, "another service with --admin-port administers"),
+    ],
+    ids=["the gateway's own", "taken", "the directory is administered"],
+)
+def test_an_admin_port_that_cannot_be_is_refused_before_anything_starts(
+    running: RunningAdmin, var: Path, port: int, admin_port: int | None, match: str
+) -> None:
+    words = ["--port", str(port), "--admin-port", str(running.port if admin_port is None else admin_port)]
+    parts = ["--no-recommender", "--no-classification"]
+    done = CliRunner().invoke(app, ["serve", *parts, *words], env={"RECOLLECT_VAR": str(var)})
+    assert done.exit_code == 1
+    assert match in done.stderr
+    assert not (var / "redis").exists()
+
+
 def test_the_configured_service_is_asked_where_none_is_named(running: RunningAdmin) -> None:
     done = CliRunner().invoke(app, ["index", "operations", "--json"], env={"RECOLLECT_ADMIN_PORT": str(running.port)})
     assert rows(done) == []
