@@ -8,17 +8,15 @@ user to whom so many events were appended one trip after the other, against one 
 """
 
 import argparse
-import asyncio
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 
 import numpy as np
 from redis.asyncio import Redis
 
+from recsys.history.benchmarks.running import report, run
 from recsys.history.codec import RECORD_BYTES, EventBatch
 from recsys.history.config import HistoryConfig
 from recsys.history.store import HistoryStore
@@ -109,15 +107,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rows = asyncio.run(measure(options.url, options.rounds))
-    if options.json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {EVENTS:,} events a user, {CALLS} calls a round, {options.rounds} rounds\n")
-    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
-    for row in rows:
-        print("| " + " | ".join(str(value) for value in row.values()) + " |")
+    rows = run(measure(options.url, options.rounds))
+    title = f"{EVENTS:,} events a user, {CALLS} calls a round, {options.rounds} rounds"
+    report(title, rows, as_json=options.json)
 
 
 if __name__ == "__main__":

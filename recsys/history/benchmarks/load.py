@@ -8,12 +8,10 @@ alone). CPU seconds tell what a busy machine hides: how long each side worked.
 """
 
 import argparse
-import asyncio
 import json
 import tempfile
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from recsys.data import event_store
 from recsys.data.catalogue import Catalogue
 from recsys.data.deletions import Deletions
 from recsys.data.event_store import EventStore, StoreManifest
+from recsys.history.benchmarks.running import report, run
 from recsys.history.bulk import trips
 from recsys.history.config import HistoryConfig
 from recsys.history.store import HistoryStore
@@ -116,17 +115,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         store = make_store(Path(directory), users=options.users, events=options.events)
-        rows = asyncio.run(measure(options.url, store))
-    if options.json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    print(f"{datetime.now(UTC):%Y-%m-%d}, {options.users:,} users of {options.events:,} events\n")
-    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
-    for row in rows:
-        print(
-            "| " + " | ".join(f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()) + " |"
-        )
+        rows = run(measure(options.url, store))
+    report(f"{options.users:,} users of {options.events:,} events", rows, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -1,67 +1,42 @@
 """Measure Recommend over gRPC, and what each of its stages takes: a real Redis, a real model in serving form, an index.
 
-The model has random weights of DARE's published sizes, which take as long as trained ones. Its items are indexed as
-`recollect index build` does it. Users have histories of `--history` behaviours, drawn by popularity as 1 / rank. One
-gateway answers one caller at a time, in this process; the stages are then timed one by one, in turns, for the same
-users. It has a catalogue of which nine in ten are in stock and one in a hundred costs 1 or less, which the first call
-makes no use of.
+The model has random weights. Its items are indexed as `recollect index build` does it. Users have histories of
+`--history` behaviours, drawn by popularity as 1 / rank. One gateway answers one caller at a time, in this process; the
+stages are then timed one by one, in turns, for the same users. It has a catalogue of which nine in ten are in stock and
+one in a hundred costs 1 or less, which the first call makes no use of.
 """
 
 import argparse
-import asyncio
 import json
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from recollect.catalogues.publishing import CatalogueGuard, publish_catalogue
 from recollect.catalogues.serving import FollowedCatalogue
 from recollect.embedded.redis import EmbeddedRedis
+from recollect.gateway.benchmarks.running import Row, Run, append_history, random_model, row, running_gateway
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.building import IndexBuilder
 from recollect.indexes.serving import FollowedIndex
 from recollect_api import RecollectClient
-from recsys.data.catalogue import Catalogue
-from recsys.data.event_store import EventType
-from recsys.history import HistoryConfig, HistoryStore
-from recsys.history.codec import EventBatch
+from recsys.history import HistoryStore
 from recsys.metadata.importing import ImportOptions, import_catalogue
-from recsys.models.dare import Dare, DareConfig
-from recsys.models.directory import save_model
 from recsys.models.item_vectors import item_vectors
-from recsys.models.popularity import Popularity
-from recsys.ranking import Ranker
 from recsys.recommending.candidates import CandidateConfig, find_candidates, latest_distinct, most_attended
 from retrieval.index.building import BuildPlan
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
 from retrieval.index.spec import choose_spec
-
-_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-_CATEGORIES = 200
-_APPENDED = 1_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """One stage, or the whole call."""
-
-    stage: str
-    p50_ms: float
-    p99_ms: float
-    calls: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,49 +58,34 @@ def measure(sizes: Sizes) -> list[Row]:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(EmbeddedRedis(place / "redis"))
-        ranker, popularity = _model(place / "model", sizes)
+        model = random_model(place / "model", sizes.items)
         index = _index(place, place / "model")
         stack.callback(index.close)
         catalogue = _catalogue(place, sizes)
         stack.callback(catalogue.close)
-        model = ServedModel(
-            name="random", version="1", ranker=ranker, catalogue=ranker.catalogue, popularity=popularity
-        )
         config = CandidateConfig(candidates=sizes.candidates)
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, daemon=True)
-        thread.start()
-
-        def run(work: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(work, loop).result(120)
-
-        async def started() -> tuple[HistoryStore, Gateway]:
-            store = HistoryStore(redis.url, config=HistoryConfig(timeout_s=5.0))
-            gateway = Gateway(
-                GatewayConfig(recommend_candidates=sizes.candidates),
-                slot=ModelSlot(model),
-                histories=store,
-                index=index,
-                catalogue=catalogue,
+        gateway, store, run = stack.enter_context(
+            running_gateway(
+                redis.url,
+                lambda store: Gateway(
+                    GatewayConfig(recommend_candidates=sizes.candidates),
+                    slot=ModelSlot(model),
+                    histories=store,
+                    index=index,
+                    catalogue=catalogue,
+                ),
             )
-            await gateway.start()
-            return store, gateway
-
-        store, gateway = run(started())
-        run(_append(store, sizes, popularity.item_ids))
+        )
+        random = np.random.default_rng(4)
+        for user in range(sizes.users):
+            run(append_history(store, f"user-{user}", sizes.history, model.popularity.item_ids, random))
         displayed: dict[str, Any] = {"in_stock": True, "display": ["name", "price"]}
-        rows = [
+        return [
             _called("call over gRPC", gateway.port, sizes),
             _called("only in stock, names and prices displayed", gateway.port, sizes, **displayed),
             _called("and of a price that one in a hundred has", gateway.port, sizes, max_price=1.0, **displayed),
+            *_stages(sizes, config, model, index, store, run),
         ]
-        rows += _stages(sizes, config, model, index, store, run)
-        run(gateway.stop(1.0))
-        run(store.close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
-        return rows
 
 
 def _called(name: str, port: int, sizes: Sizes, **asked: Any) -> Row:
@@ -139,11 +99,11 @@ def _called(name: str, port: int, sizes: Sizes, **asked: Any) -> Row:
             began = time.perf_counter()
             client.recommend(f"user-{call % sizes.users}", sizes.count, **asked)
             taken.append(time.perf_counter() - began)
-    return _row(name, taken)
+    return row(name, taken)
 
 
 def _stages(
-    sizes: Sizes, config: CandidateConfig, model: ServedModel, index: FollowedIndex, store: HistoryStore, run: Any
+    sizes: Sizes, config: CandidateConfig, model: ServedModel, index: FollowedIndex, store: HistoryStore, run: Run
 ) -> list[Row]:
     neighbours, rank = index.current.neighbours, model.ranker.rank
     names = (
@@ -179,22 +139,7 @@ def _stages(
             lambda h=history: find_candidates(h, neighbours, rank, model.popularity.item_ids, config, excluded=h),  # type: ignore[misc]
         )
         timed(names[5], lambda h=history, f=found: rank(h, f.item_ids))  # type: ignore[misc]
-    return [_row(name, taken[name]) for name in names]
-
-
-def _model(directory: Path, sizes: Sizes) -> tuple[Ranker, Popularity]:
-    random = np.random.default_rng(3)
-    categories = random.integers(1, _CATEGORIES + 1, sizes.items).astype(np.int32)
-    catalogue = Catalogue(
-        item_ids=np.arange(-1, sizes.items, dtype=np.int64),
-        category_rows=np.concatenate([np.zeros(1, dtype=np.int32), categories]),
-        category_ids=np.arange(-1, _CATEGORIES, dtype=np.int64),
-    )
-    config = DareConfig(n_items=sizes.items, n_categories=_CATEGORIES)
-    model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=torch.Generator().manual_seed(3))
-    save_model(directory, model.eval(), catalogue, training={}, data={}, metrics={})
-    events = sizes.items // np.arange(1, sizes.items + 1)
-    return Ranker.load(directory), Popularity(random.permutation(sizes.items).astype(np.int64), events)
+    return [row(name, taken[name]) for name in names]
 
 
 def _index(place: Path, model: Path) -> FollowedIndex:
@@ -219,31 +164,14 @@ def _catalogue(place: Path, sizes: Sizes) -> FollowedCatalogue:
     return FollowedCatalogue(place / "catalogues", "shop@stable")
 
 
-async def _append(store: HistoryStore, sizes: Sizes, popular: np.ndarray) -> None:
-    random = np.random.default_rng(4)
-    ranks = np.exp(random.uniform(0, np.log(sizes.items), (sizes.users, sizes.history))).astype(np.int64) - 1
-    begin_ms = int(_BEGIN.timestamp() * 1_000)
-    for user in range(sizes.users):
-        for begin in range(0, sizes.history, _APPENDED):
-            at = np.arange(begin, min(begin + _APPENDED, sizes.history))
-            types = np.full(len(at), int(EventType.CLICK))
-            events = EventBatch(item_ids=popular[ranks[user, at]], times_ms=begin_ms + 60_000 * at, types=types)
-            await store.append(f"user-{user}", events)
-
-
-def _row(stage: str, taken: list[float]) -> Row:
-    p50, p99 = np.percentile(np.array(taken) * 1_000, [50, 99])
-    return Row(stage=stage, p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3), calls=len(taken))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Print a JSON line a stage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in asdict(Sizes()).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args(arguments)
-    for row in measure(Sizes(**vars(given))):
-        print(json.dumps(asdict(row)))
+    for measured in measure(Sizes(**vars(given))):
+        print(json.dumps(asdict(measured)))
 
 
 if __name__ == "__main__":
