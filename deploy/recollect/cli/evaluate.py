@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from recollect.cli.console import explains_errors, out, progress, show_json, show_metrics
 from recollect.cli.evaluate_recommend import recommend
+from recollect.cli.evaluate_served import served
 
 if TYPE_CHECKING:
     from typer._click.core import Context  # typer has its own copy of click
@@ -26,7 +27,7 @@ class _ScoresUnlessTold(TyperGroup):
 evaluate_app = typer.Typer(
     cls=_ScoresUnlessTold,
     help="Measure a model on a split of its data: `recollect evaluate dare@stable` its scores, `recollect evaluate "
-    "recommend` what it recommends.",
+    "recommend` what it recommends, `recollect evaluate served` whether training would see what was served.",
     rich_markup_mode="markdown",
 )
 
@@ -71,3 +72,4 @@ def scores(
 
 
 evaluate_app.command()(recommend)
+evaluate_app.command()(served)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import explains_errors, out, show_json, show_table
-from recollect.cli.score import DISPLAYED, because, ids_of, metadata_row, name_of, shown_metadata, time_of
+from recollect.cli.score import DISPLAYED, ids_of, metadata_row, name_of, show_reasons, shown_metadata, time_of
 from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
@@ -128,11 +128,8 @@ def _found(behaviour: "FoundBehaviour") -> dict[str, Any]:
 
 def _show(user: str, found: "Recommendations", *, explain: bool) -> None:
     told, cells = shown_metadata([item.metadata for item in found.items])
-    columns = ["item", *told, "score", "brought in by", *(["score rests on"] if explain else [])]
-    rows = [
-        [item.item_id, *cells[at], f"{item.score:.4f}", _origin(item), *([because(item.found)] if explain else [])]
-        for at, item in enumerate(found.items)
-    ]
+    columns = ["item", *told, "score", "brought in by"]
+    rows = [[item.item_id, *cells[at], f"{item.score:.4f}", _origin(item)] for at, item in enumerate(found.items)]
     title = (
         f"{user}: {found.history_length} behaviours, {found.candidates} candidates, "
         f"model {found.model_name}/{found.model_version}, index {found.index_name}/{found.index_version}"
@@ -140,6 +137,8 @@ def _show(user: str, found: "Recommendations", *, explain: bool) -> None:
     if found.catalogue_name:
         title += f", catalogue {found.catalogue_name}/{found.catalogue_version}"
     show_table(title, columns, rows, right=["item", "price", "score"])
+    if explain:
+        show_reasons(found.items)
     if found.matching_items is not None:
         out.print(f"{found.matching_items:,} items of the catalogue pass the filter", highlight=False)
     if found.degraded:

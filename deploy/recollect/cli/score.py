@@ -11,10 +11,10 @@ from recollect.errors import RecollectError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from recollect_api import FoundBehaviour, ItemMetadata, Recommendations, ScoredItem, Scores
+    from recollect_api import FoundBehaviour, ItemMetadata, Recommendations, RecommendedItem, ScoredItem, Scores
 
 SHOWN_BEHAVIOURS = 3
-"""Behaviours that the table shows of one explanation; --json has them all."""
+"""Behaviours that are shown of one explanation; --json has them all."""
 DISPLAYED = ("name", "category", "price", "image", "availability")
 """What is asked of the catalogue, where the gateway has one."""
 
@@ -113,31 +113,31 @@ def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
 def _show(user: str, scores: "Scores", *, explain: bool) -> None:
     ranked = scores.ranked()
     told, cells = shown_metadata([item.metadata for item in ranked])
-    columns = ["item", *told, "score", "known", *(["because of"] if explain else [])]
     rows = [
-        [
-            item.item_id,
-            *cells[at],
-            f"{item.score:.4f}",
-            "yes" if item.known else "no",
-            *([because(item.found)] if explain else []),
-        ]
-        for at, item in enumerate(ranked)
+        [item.item_id, *cells[at], f"{item.score:.4f}", "yes" if item.known else "no"] for at, item in enumerate(ranked)
     ]
     title = f"{user}: {scores.history_length} behaviours, model {scores.model_name}/{scores.model_version}"
     if scores.catalogue_name:
         title += f", catalogue {scores.catalogue_name}/{scores.catalogue_version}"
-    show_table(title, columns, rows, right=["item", "price", "score"])
+    show_table(title, ["item", *told, "score", "known"], rows, right=["item", "price", "score"])
+    if explain:
+        show_reasons(ranked)
     if scores.degraded:
         reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in scores.degraded)
         out.print(f"degraded: {reasons}", style="yellow", highlight=False)
 
 
-def because(behaviours: "Sequence[FoundBehaviour]") -> str:
-    """The first behaviours that a score rests on, one a line."""
-    shown = [_behaviour(found) for found in behaviours[:SHOWN_BEHAVIOURS]]
-    hidden = len(behaviours) - len(shown)
-    return "\n".join([*shown, *([f"and {hidden} more"] if hidden else [])]) or "nothing"
+def show_reasons(items: "Sequence[ScoredItem | RecommendedItem]") -> None:
+    """Below a table, since they are longer than its cells: the first behaviours that each score rests on."""
+    for item in items:
+        name = "" if item.metadata is None or not item.metadata.name else f" {item.metadata.name}"
+        hidden = len(item.found) - SHOWN_BEHAVIOURS
+        lines = [
+            f"{item.item_id}{name} rests on{'' if item.found else ' nothing'}",
+            *(f"    {_behaviour(found)}" for found in item.found[:SHOWN_BEHAVIOURS]),
+            *([f"    and {hidden} more"] if hidden > 0 else []),
+        ]
+        out.print("\n".join(lines), highlight=False, markup=False)
 
 
 def _behaviour(found: "FoundBehaviour") -> str:
