@@ -10,7 +10,8 @@ from recollect.cli.console import err, explains_errors, out, progress, show_json
 
 if TYPE_CHECKING:
     from recollect.evaluations import Evaluated
-    from recsys.recommending.evaluation import Evaluation, Measured
+    from recsys.recommending.evaluation import Evaluation
+    from recsys.recommending.metrics import Mean
 
 
 @explains_errors
@@ -91,7 +92,7 @@ def recommend(
         return
     for evaluation in measured:
         _show(evaluation, f"{opened.artifact.reference}, {split} of {opened.events.directory}")
-    out.print(f"Saved to {path}.", highlight=False)
+    out.print(f"Saved to {path}, with every cut of each figure.", highlight=False)
 
 
 def _warn(opened: "Evaluated") -> None:
@@ -111,22 +112,26 @@ def _facts(evaluation: "Evaluation") -> dict[str, Any]:
 
 
 def _show(evaluation: "Evaluation", title: str) -> None:
-    from recsys.recommending.evaluation import CANDIDATE_CUTS, CUTS
+    """One cut of each figure, as many as terminals have room for; the file has all of them."""
+    from recsys.recommending.evaluation import CANDIDATE_CUTS, COMPARED
 
     wanted = "all items" if evaluation.again else "new items"
     title = f"{wanted}: {evaluation.users:,} users took {evaluation.targets:,}; {title}"
-    candidates = [f"candidates recall@{cut}" if cut == CANDIDATE_CUTS[0] else f"@{cut}" for cut in CANDIDATE_CUTS]
-    shown = [f"{name}@{cut}" for name in ("NDCG", "recall", "hit rate") for cut in CUTS]
-    columns = ["%", *candidates, *shown, "coverage@20", "NDCG@20 less"]
-    show_table(title, columns, [_cells(row) for row in evaluation.rows], right=columns[1:])
-
-
-def _cells(row: "Measured") -> list[str]:
-    from recsys.recommending.evaluation import COMPARED
-
-    cells = [
-        f"{100 * mean.value:.1f}" + (f" ± {100 * mean.error:.1f}" if name == COMPARED else "")
-        for name, mean in row.figures.items()
+    fewest, most = CANDIDATE_CUTS[0], CANDIDATE_CUTS[-1]
+    columns = ["%", "NDCG@20", "less", "recall@20", "hit rate", "coverage", f"in {fewest} candidates", f"in {most}"]
+    rows = [
+        [
+            row.contender,
+            _percent(row.figures[COMPARED]),
+            f"{100 * row.difference.value:+.1f} ± {100 * row.difference.error:.1f}",
+            *(f"{100 * row.figures[name].value:.1f}" for name in ("recall@20", "hit_rate@20")),
+            f"{100 * row.coverage['coverage@20']:.1f}",
+            *(f"{100 * row.figures[f'candidate_recall@{cut}'].value:.1f}" for cut in (fewest, most)),
+        ]
+        for row in evaluation.rows
     ]
-    less = f"{100 * row.difference.value:+.1f} ± {100 * row.difference.error:.1f}"
-    return [row.contender, *cells, f"{100 * row.coverage['coverage@20']:.1f}", less]
+    show_table(title, columns, rows, right=columns[1:])
+
+
+def _percent(mean: "Mean") -> str:
+    return f"{100 * mean.value:.1f} ± {100 * mean.error:.1f}"
