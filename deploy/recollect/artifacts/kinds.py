@@ -41,7 +41,9 @@ class ArtifactKind:
 
 MODELS = ArtifactKind(noun="model", remedy="train one with `recollect train` or name a model directory")
 COMPOSED_MODELS = ArtifactKind(
-    noun="model", remedy="train one with `recollect composed train`, or name a model directory or a shipped model"
+    noun="model",
+    remedy="train one with `recollect composed train`, one to start from with `recollect composed pretrain`, or name a "
+    "model directory or a shipped model",
 )
 ENCODERS = ArtifactKind(
     noun="encoder", remedy="train one with `recollect encoder train`, or name a directory or a shipped encoder"
