@@ -9,8 +9,9 @@ import torch
 
 from recollect_kernels import prepare
 from recsys.data.catalogue import UNKNOWN_ROW, Catalogue
-from recsys.models.dare import DareServing, TableDtype
-from recsys.models.directory import load_model
+from recsys.models.dare import TableDtype
+from recsys.models.directory import load_dare
+from recsys.models.model import Scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,15 +32,16 @@ class Ranking:
 class Ranker:
     """A model in serving form with its vocabulary. Scoring only reads, so threads may share it."""
 
-    def __init__(self, serving: DareServing, catalogue: Catalogue) -> None:
+    def __init__(self, serving: Scorer, catalogue: Catalogue) -> None:
         prepare()  # here, so that no request waits for a compiler
         self._serving = serving
         self.catalogue = catalogue
 
     @classmethod
     def load(cls, directory: Path, *, dtype: TableDtype = "float32") -> "Ranker":
-        """Read a model directory; its tables are kept as `dtype`. Raises StoreError where it cannot be read."""
-        saved = load_model(directory)
+        """Read a model directory; its tables are kept as `dtype`. Raises StoreError where it cannot be read or holds a
+        baseline."""
+        saved = load_dare(directory)
         return cls(saved.model.serving(dtype), saved.catalogue)
 
     def rank(

@@ -16,6 +16,7 @@ from recsys.data.event_store import EventStore
 from recsys.data.protocols import SPLITS, Split
 from recsys.errors import ConfigError, StoreError
 from recsys.models.directory import SavedModel, load_model
+from recsys.models.model import Model
 from recsys.training.config import TrainConfig
 from retrieval.index.vector_index import VectorIndex
 
@@ -25,7 +26,7 @@ class Evaluated:
     """A model and the events that it is measured on."""
 
     artifact: Artifact
-    saved: SavedModel
+    saved: SavedModel[Model]
     events: EventStore
     config: TrainConfig
     """How it was trained, and so which events are whose split."""

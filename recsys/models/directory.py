@@ -10,26 +10,29 @@ popularity.parquet      how often users dealt with each item: see `recsys.models
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from recsys.data.catalogue import Catalogue
 from recsys.errors import StoreError
-from recsys.models.dare import Dare, DareConfig
+from recsys.models.dare import Dare
+from recsys.models.kinds import MODELS, build_model
+from recsys.models.model import Model
 
 SCHEMA_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE = "config.json", "weights.safetensors", "metrics.json"
 
+AnyModel = TypeVar("AnyModel", bound=Model, covariant=True)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SavedModel:
+class SavedModel(Generic[AnyModel]):
     """A model directory, read."""
 
-    model: Dare
+    model: AnyModel
     """In evaluation mode."""
     catalogue: Catalogue
     """Item ids ↔ table rows."""
@@ -43,7 +46,7 @@ class SavedModel:
 
 def save_model(
     directory: Path,
-    model: Dare,
+    model: Model,
     catalogue: Catalogue,
     *,
     training: dict[str, Any],
@@ -56,7 +59,7 @@ def save_model(
         raise StoreError(f"{directory} already holds a model; model directories are never changed, choose another")
     config = {
         "schema_version": SCHEMA_VERSION,
-        "model": "dare",
+        "model": model.kind,
         "sizes": asdict(model.config),
         "training": training,
         "data": data,
@@ -67,21 +70,18 @@ def save_model(
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
 
 
-def load_model(directory: Path) -> SavedModel:
+def load_model(directory: Path) -> SavedModel[Model]:
     """Read a model directory. Raises StoreError that names the file at fault."""
     config = read_json(directory / CONFIG_FILE)
-    if config.get("schema_version") != SCHEMA_VERSION or config.get("model") != "dare":
+    kind = MODELS.get(str(config.get("model")))
+    if config.get("schema_version") != SCHEMA_VERSION or kind is None:
         raise StoreError(
             f"{directory} holds a {config.get('model')!r} model of schema {config.get('schema_version')}, "
-            f"this release reads 'dare' of schema {SCHEMA_VERSION}"
+            f"this release reads {', '.join(MODELS)} of schema {SCHEMA_VERSION}"
         )
     catalogue = Catalogue.load(directory)
     try:
-        model = Dare(
-            TypeAdapter(DareConfig).validate_python(config["sizes"]),
-            torch.from_numpy(catalogue.category_rows.copy()),
-            generator=torch.Generator().manual_seed(0),
-        )
+        model = build_model(kind, TypeAdapter(kind.sizes).validate_python(config["sizes"]), catalogue, seed=0)
         model.load_state_dict(load_file(directory / WEIGHTS_FILE))
     except (OSError, SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise StoreError(f"model directory {directory} cannot be loaded: {error}") from error
@@ -89,6 +89,26 @@ def load_model(directory: Path) -> SavedModel:
     return SavedModel(
         model=model.eval(), catalogue=catalogue, training=config["training"], data=config["data"], metrics=metrics
     )
+
+
+def load_dare(directory: Path) -> SavedModel[Dare]:
+    """Read a model directory that is to answer a service or to be indexed, which is DARE's alone. Raises StoreError."""
+    require_dare(directory)
+    saved = load_model(directory)
+    assert isinstance(saved.model, Dare), "the kind was looked at"
+    return SavedModel(
+        model=saved.model, catalogue=saved.catalogue, training=saved.training, data=saved.data, metrics=saved.metrics
+    )
+
+
+def require_dare(directory: Path) -> None:
+    """Raise StoreError for a model directory of a baseline, without reading the model."""
+    kind = read_json(directory / CONFIG_FILE).get("model")
+    if kind != Dare.kind and kind in MODELS:
+        raise StoreError(
+            f"{directory} holds a {kind!r} model, a baseline to compare with: only {Dare.kind!r} models are served and "
+            "indexed; measure it with `recollect evaluate`, or train another with `recollect train --model dare`"
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:

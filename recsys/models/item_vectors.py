@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from recsys.models.directory import load_model
+from recsys.models.directory import load_dare
 
 
 def item_vectors(directory: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
@@ -15,7 +15,7 @@ def item_vectors(directory: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np
     A row joins the item's representation and its category's, which say what the model thinks of the item whatever it
     is compared with (arXiv 2410.02604 keeps them apart from attention's). StoreError where the model cannot be read.
     """
-    saved = load_model(directory)
+    saved = load_dare(directory)
     with torch.no_grad():
         rows = saved.model.representation.joined(None, saved.model.category_of_item)
     return saved.catalogue.item_ids[1:], rows[1:].numpy()

@@ -11,16 +11,19 @@ from recsys.data.event_store import EventType
 from recsys.data.protocols import LeaveLastOut, TimeSplit
 from recsys.data.samples import SampleConfig
 from recsys.errors import ConfigError
+from recsys.models.kinds import has_attention_size, model_kind
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """A training run of DARE."""
+    """A training run of DARE or of a baseline."""
 
     samples: SampleConfig
     """Targets, histories and negatives."""
+    model: str = "dare"
+    """Which of `recsys.models.kinds.MODELS` is trained."""
     attention_dim: int = 16
-    """Size of each attention embedding."""
+    """Size of each attention embedding; that of each representation embedding where the model has one set for both."""
     representation_dim: int = 16
     """Size of each representation embedding."""
     search_k: int = 20
@@ -42,6 +45,11 @@ class TrainConfig:
         for name in ("attention_dim", "representation_dim", "search_k", "epochs", "validate_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not has_attention_size(model_kind(self.model)) and self.attention_dim != self.representation_dim:
+            raise ConfigError(
+                f"attention_dim must equal representation_dim for {self.model!r}, whose embeddings do both; "
+                f"got {self.attention_dim} and {self.representation_dim}"
+            )
         if self.batch_size < 2 * (1 + self.samples.negatives):
             raise ConfigError(
                 f"batch_size must hold at least two positives with their {self.samples.negatives} negatives each, "
@@ -135,8 +143,11 @@ def event_types_of(preset_name: str) -> tuple[EventType, ...] | None:
 
 
 def with_overrides(config: TrainConfig, **overrides: object) -> TrainConfig:
-    """`config` with the fields that are not None replaced."""
+    """`config` with the fields that are not None replaced; for a model with one embedding set, an attention size that
+    is not given follows the representation's."""
     given = {name: value for name, value in overrides.items() if value is not None}
+    if not has_attention_size(model_kind(str(given.get("model", config.model)))):
+        given.setdefault("attention_dim", given.get("representation_dim", config.representation_dim))
     return dataclasses.replace(config, **given)  # type: ignore[arg-type]
 
 

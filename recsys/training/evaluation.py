@@ -8,12 +8,12 @@ import numpy.typing as npt
 from recsys.data.event_store import EventStore
 from recsys.data.samples import SampleSet
 from recsys.models.batch import collate
-from recsys.models.dare import DareServing
+from recsys.models.model import Scorer
 from recsys.training.metrics import Metrics, measure
 
 
 def predict(
-    serving: DareServing,
+    serving: Scorer,
     store: EventStore,
     samples: SampleSet,
     *,
@@ -34,7 +34,7 @@ def predict(
 
 
 def evaluate(
-    serving: DareServing,
+    serving: Scorer,
     store: EventStore,
     samples: SampleSet,
     *,

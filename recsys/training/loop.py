@@ -21,8 +21,9 @@ from recsys.data.event_store import EventStore
 from recsys.data.samples import SampleSet, make_samples
 from recsys.errors import ConfigError, DataError
 from recsys.models.batch import collate
-from recsys.models.dare import Dare, DareConfig
 from recsys.models.directory import CONFIG_FILE, save_model
+from recsys.models.kinds import build_model, has_attention_size, model_kind
+from recsys.models.model import Model
 from recsys.models.popularity import save_popularity
 from recsys.training.checkpoint import Progress, load_checkpoint, remove_checkpoints, save_checkpoint, snapshot
 from recsys.training.config import TrainConfig
@@ -98,7 +99,7 @@ def _run_steps(
     run: Path,
     worker: Worker,
     on_step: Callable[[int, int], None] | None,
-) -> tuple[Dare, Progress, dict[str, torch.Tensor]]:
+) -> tuple[Model, Progress, dict[str, torch.Tensor]]:
     samples = make_samples(store, config.samples, "train")
     validation = make_samples(store, config.samples, "validation")
     model = new_model(store, config).to(worker.device)
@@ -142,25 +143,19 @@ def _run_steps(
     return model, progress, best
 
 
-def new_model(store: EventStore, config: TrainConfig) -> Dare:
+def new_model(store: EventStore, config: TrainConfig) -> Model:
     """A freshly initialised model for the catalogue of `store`; the same for the same seed."""
-    catalogue = store.catalogue
-    sizes = DareConfig(
+    kind, catalogue = model_kind(config.model), store.catalogue
+    attention: dict[str, Any] = {"attention_dim": config.attention_dim} if has_attention_size(kind) else {}
+    sizes = kind.sizes(
         n_items=catalogue.n_items,
         n_categories=max(1, catalogue.n_categories),
-        attention_dim=config.attention_dim,
         representation_dim=config.representation_dim,
         n_positions=config.samples.max_history,
         search_k=config.search_k,
+        **attention,
     )
-    # The generator covers the embeddings; fork_rng keeps the layers' own initialisation from touching the caller's.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return Dare(
-            sizes,
-            torch.from_numpy(catalogue.category_rows.copy()),
-            generator=torch.Generator().manual_seed(config.seed),
-        )
+    return build_model(kind, sizes, catalogue, seed=config.seed)
 
 
 def claim(run: Path, config: TrainConfig, store: EventStore) -> None:
@@ -194,7 +189,7 @@ def _data(store: EventStore) -> dict[str, Any]:
 
 
 def _save(
-    directory: Path, model: Dare, store: EventStore, config: TrainConfig, progress: Progress, test: dict[str, float]
+    directory: Path, model: Model, store: EventStore, config: TrainConfig, progress: Progress, test: dict[str, float]
 ) -> None:
     if directory.exists():  # left by a kill between writing and renaming
         for file in directory.iterdir():

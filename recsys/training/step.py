@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from recsys.models.batch import Batch
-from recsys.models.dare import Dare
+from recsys.models.model import Model
 
 
 def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
@@ -14,7 +14,7 @@ def make_optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
 
 
 def train_step(
-    model: Dare, optimizer: torch.optim.Optimizer, batch: Batch, *, l2: float, samples_of_all_workers: int
+    model: Model, optimizer: torch.optim.Optimizer, batch: Batch, *, l2: float, samples_of_all_workers: int
 ) -> Tensor:
     """Update `model` with this worker's share of a step and return the loss of all workers, the same on each of them.
 

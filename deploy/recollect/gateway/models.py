@@ -82,11 +82,19 @@ class ArtifactModels:
     """Type of the serving tables."""
 
     def pin(self, reference: str) -> str:
-        """`dare@stable` becomes `dare/<version>`, a directory its whole path. Checks the hashes."""
+        """`dare@stable` becomes `dare/<version>`, a directory its whole path. Checks the hashes, and that it is no
+        baseline."""
         from recollect.artifacts import open_store
+        from recollect.errors import ArtifactError
+        from recsys.errors import StoreError
+        from recsys.models.directory import require_dare
 
         store = open_store(self.root, shared=self.shared)
         artifact = store.resolve(reference)
+        try:
+            require_dare(artifact.directory)
+        except StoreError as error:
+            raise ArtifactError(str(error)) from error
         if store.contains(artifact):
             return artifact.reference
         return str(artifact.directory.resolve())

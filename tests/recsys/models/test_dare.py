@@ -13,12 +13,15 @@ For target 2, q = (2, 0.5) and s = q·k/√2 + position score:
 """
 
 import math
+from functools import partial
 from importlib import import_module
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from recollect_kernels import behavior_search, target_attention
 from recsys.errors import ConfigError
 from recsys.models.batch import Batch
 from recsys.models.dare import Dare, DareConfig
@@ -156,7 +159,7 @@ def test_loss_is_both_cross_entropies_and_the_penalty(model: Dare) -> None:
     given = batch([[2, 1, 3, 1], [1, 2]], [[2, 1], [3, 1]])
     main, aux = model(given)
 
-    def cross_entropy(logits: Tensor) -> float:
+    def entropy(logits: Tensor) -> float:
         pairs = zip(logits.flatten(0, 1).tolist(), given.labels.flatten().tolist(), strict=True)
         return sum(math.log(math.exp(no) + math.exp(yes)) - (yes if label else no) for (no, yes), label in pairs) / 4
 
@@ -167,8 +170,38 @@ def test_loss_is_both_cross_entropies_and_the_penalty(model: Dare) -> None:
     }
     assert {name.split(".")[0] for name in squares} == {"head", "aux_head"}
     assert len(squares) == (1 + 2 + 2 + 1) + (1 + 1 + 1 + 1), "BatchNorm, Linear and PReLU weights of both heads"
-    expected = cross_entropy(main) + cross_entropy(aux) + 0.5 * sum(squares.values())
+    expected = entropy(main) + entropy(aux) + 0.5 * sum(squares.values())
     assert model.loss(given, l2=0.5).detach().item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss_and_gradients_are_bit_for_bit_those_of_the_equations_in_one_piece(model: Dare) -> None:
+    """What DARE shares with the baselines must not move its numbers, in whatever order it is written."""
+    given = batch([[2, 1, 3, 1], [1, 2], [], [3, 3, 2]], [[2, 1], [3, 1], [1, 2], [2, 3]])
+    parameters = list(model.parameters())
+    ours = [model.loss(given, l2=0.5), *torch.autograd.grad(model.loss(given, l2=0.5), parameters)]
+
+    keys = model.attention.joined(None, model.category_of_item)
+    values = model.representation.joined(None, model.category_of_item)
+    query = keys[given.targets] * (1 / math.sqrt(2))
+    position = model.attention.position.weight
+    bias = position[1:] @ position[0] / math.sqrt(1)
+    common = {"recency_bias": bias, "longest": given.longest}
+    found = behavior_search(query, keys, given.rows, given.offsets, k=2, **common)
+    common["recency_values"] = model.representation.position.weight[1:]
+    attend = partial(target_attention, query, keys, values, given.rows, given.offsets, **common)
+    best, whole = attend(positions=found.positions).output, attend().output
+    first = model.representation.position.weight[0].expand(*given.targets.shape, -1)
+    target = torch.cat([values[given.targets], first], dim=-1)
+    main = model.head(torch.cat([target, best, best * target], dim=-1))
+    aux = model.aux_head(torch.cat([target, whole, whole * target], dim=-1))
+    labels = given.labels.long().flatten()
+    heads = [*model.head.named_parameters(), *model.aux_head.named_parameters()]
+    squares = sum(
+        (weight.square().sum() for name, weight in heads if not name.endswith("bias")), start=main.new_zeros(())
+    )
+    loss = cross_entropy(main.flatten(0, 1), labels) + cross_entropy(aux.flatten(0, 1), labels) + 0.5 * squares
+    for one, other in zip(ours, [loss, *torch.autograd.grad(loss, parameters)], strict=True):
+        assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("backend", ["triton", "cpu"])

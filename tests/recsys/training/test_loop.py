@@ -18,6 +18,7 @@ from recsys.data.protocols import LeaveLastOut
 from recsys.data.samples import SampleConfig, make_samples
 from recsys.errors import ConfigError, DataError, StoreError
 from recsys.models.directory import load_model, save_model
+from recsys.models.kinds import MODELS
 from recsys.training.config import PRESETS, TrainConfig, preset, with_overrides
 from recsys.training.evaluation import evaluate, predict
 from recsys.training.loop import new_model, train
@@ -47,6 +48,28 @@ def test_learns_what_the_shop_hides(shop_store: EventStore, tmp_path: Path) -> N
     untrained = new_model(shop_store, CONFIG).eval().serving()
     test = make_samples(shop_store, CONFIG.samples, "test")
     assert evaluate(untrained, shop_store, test).auc < 0.8
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MODELS if kind != "dare"])
+def test_every_model_learns_resumes_and_is_measured_as_dare_is(
+    shop_store: EventStore, tmp_path: Path, kind: str
+) -> None:
+    def kill(step: int, _total: int) -> None:
+        if step == 12:
+            raise KilledError
+
+    config = replace(CONFIG, model=kind, epochs=4)
+    whole = train(shop_store, config, tmp_path / "whole")
+    assert figures(whole)["test"]["auc"] > 0.8, "each user keeps to a tenth of the items"
+    with pytest.raises(KilledError):
+        train(shop_store, config, tmp_path / "killed", on_step=kill)
+    resumed = train(shop_store, config, tmp_path / "killed")
+    assert figures(resumed) == figures(whole)
+    assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    saved = load_model(whole)
+    assert saved.model.kind == kind
+    again = evaluate(saved.model.serving(), shop_store, make_samples(shop_store, CONFIG.samples, "test"))
+    assert again.as_dict() == pytest.approx(figures(whole)["test"])
 
 
 @pytest.mark.parametrize("killed_after", [1, 6, 7, 8, 12, 15])
@@ -198,3 +221,13 @@ def test_configuration_mistakes_name_the_field() -> None:
         with_overrides(CONFIG, batch_size=3)
     with pytest.raises(ConfigError, match="not a training configuration"):
         TrainConfig.from_json("{}")
+    with pytest.raises(ConfigError, match="no model 'dien'; there are dare, twin"):
+        with_overrides(CONFIG, model="dien")
+    with pytest.raises(ConfigError, match="attention_dim must equal representation_dim for 'twin', whose embeddings"):
+        with_overrides(CONFIG, model="twin", attention_dim=2)
+
+
+def test_a_configuration_that_names_no_model_is_of_dare() -> None:
+    older = json.loads(CONFIG.to_json())
+    del older["model"]
+    assert TrainConfig.from_json(json.dumps(older)) == CONFIG
