@@ -9,11 +9,9 @@ from recollect.embedded.ray import ray_cluster
 from recollect.settings import Settings
 from recollect.training_runs import OnStep, cpus_per_worker, followed
 from recsys.data.event_store import EventStore
+from recsys.models.dare import Dare
 from recsys.training.config import TrainConfig
 from recsys.training.loop import LOG_FILE, MODEL_DIRECTORY, claim
-
-MODEL_NAME = "dare"
-"""Name of the recommender among the artifacts."""
 
 
 def models(settings: Settings) -> ArtifactStore:
@@ -28,7 +26,8 @@ def run_directory(settings: Settings, store: Path, config: TrainConfig, *, name:
     """
     if name is None:
         identity = hashlib.sha256(f"{store.resolve()}\n{config.to_json()}".encode()).hexdigest()
-        name = f"{store.name}-seed{config.seed}-{identity[:8]}"
+        model = "" if config.model == Dare.kind else f"{config.model}-"
+        name = f"{store.name}-{model}seed{config.seed}-{identity[:8]}"
     return settings.var / "runs" / name
 
 
@@ -45,6 +44,7 @@ def train_and_publish(
 ) -> Artifact:
     """Train on Ray, going on where a killed run stopped, and publish the model, with `label` where one is given.
 
+    Its name among the models is its kind's, so that a baseline never takes the label that the service follows.
     `fresh` forgets what the run directory holds. Raises SetupError for more workers than the cluster has processors.
     """
     if fresh:
@@ -58,7 +58,7 @@ def train_and_publish(
             fit(store, config, run, workers=workers, cpus_per_worker=cpus_per_worker(workers))
     published = models(settings)
     parents = {"store": str(store.resolve()), "run": run.name}
-    artifact = published.publish(MODEL_NAME, run / MODEL_DIRECTORY, parents=parents)
+    artifact = published.publish(config.model, run / MODEL_DIRECTORY, parents=parents)
     if label is not None:
-        published.set_label(MODEL_NAME, label, artifact.version)
+        published.set_label(config.model, label, artifact.version)
     return artifact

@@ -53,6 +53,22 @@ def test_train_publishes_what_evaluate_measures(run: Callable[..., Result], stor
     assert "GAUC" in table.stdout
 
 
+def test_a_baseline_is_trained_measured_and_never_served(
+    run: Callable[..., Result], store: Path, ray_node: None
+) -> None:
+    (trained,) = rows(run("train", store, "--model", "twin", "--representation-dim", "4", "--epochs", "1", "--json"))
+    assert trained["model"] == "twin", "it takes no label of dare's"
+    assert trained["auc"] > 0.5
+    (measured,) = rows(run("evaluate", "twin@stable", "--json"))
+    assert measured["auc"] == pytest.approx(trained["auc"])
+    assert "there is no label of 'dare'" in run("evaluate").stderr
+    for words in (("serve", "--model", "twin@stable"), ("index", "build", "items", "--model", "twin@stable")):
+        refused = run(*words)
+        assert refused.exit_code == 1
+        told = " ".join(refused.stderr.split())
+        assert "holds a 'twin' model, a baseline to compare with: only 'dare' models are served and indexed" in told
+
+
 def test_train_reads_a_log_and_keeps_its_store(run: Callable[..., Result], tmp_path: Path, ray_node: None) -> None:
     from recsys.data.shop import write_taobao_csv
 
@@ -76,6 +92,14 @@ def _lengths(store: Path) -> list[int]:
     [
         pytest.param(("train", "nowhere"), "no event store at nowhere", id="no-store"),
         pytest.param(("train", "nowhere", "--preset", "dar"), "no preset 'dar'; there are default", id="no-preset"),
+        pytest.param(
+            ("train", "nowhere", "--model", "dien"), "no model 'dien'; there are dare, twin", id="no-model-kind"
+        ),
+        pytest.param(
+            ("train", "nowhere", "--model", "eta", "--attention-dim", "4"),
+            "attention_dim must equal representation_dim for 'eta'",
+            id="one-set-has-one-size",
+        ),
         pytest.param(("train", "nowhere", "--data", "csv"), "unknown format csv; use", id="no-format"),
         pytest.param(("train", "log.csv", "--data", "columns"), "log.csv has columns of its own", id="columns"),
         pytest.param(("train", "nowhere", "--epochs", "0"), "epochs must be at least 1, got 0", id="epochs"),

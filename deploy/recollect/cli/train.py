@@ -27,6 +27,13 @@ def train(
             "`tmall`."
         ),
     ] = "default",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="`dare`, which is served, or a baseline to compare with: `twin`, `twin-4e`, `twin-projected`, "
+            "`sim-hard`, `eta`, `sdim` or `din`."
+        ),
+    ] = "dare",
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each step.")] = 1,
     seed: Annotated[int | None, typer.Option(help="Seed of initialisation and sample order.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training targets.")] = None,
@@ -49,7 +56,7 @@ def train(
     ray_address: Annotated[str | None, typer.Option(help="Ray cluster to train on; a private node by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as a JSON line.")] = False,
 ) -> None:
-    """Train DARE and publish the model.
+    """Train DARE, or a baseline, and publish the model under its own name: `dare@stable`, `twin@stable`.
 
     Killed? Run the same command again: it goes on from the last checkpoint and ends with the same figures.
 
@@ -68,6 +75,7 @@ def train(
     settings = Settings.load(ray_address=ray_address)
     config = with_overrides(
         preset_named(preset),
+        model=model,
         seed=seed,
         epochs=epochs,
         attention_dim=attention_dim,
