@@ -40,17 +40,15 @@ class AttentionNetwork(nn.Module):
     def forward(self, query: Float[Tensor, "b t f"], keys: Float[Tensor, "b l f"]) -> Float[Tensor, "b t l"]:
         """The score of each behaviour for each target.
 
-        The first layer is taken apart into what q, k and their product contribute, so that the four inputs of every
-        pair need not be laid side by side.
+        The first layer reads q and k apart, (W₁ + W₃)q + (W₂ − W₃ + W₄⊙q)k, so that the four inputs of every pair need
+        not be laid side by side.
         """
-        of_query, of_key, of_difference, of_product = torch.split(self.inner.weight, self.width, dim=1)  # [H, F] each
-        from_query = query @ (of_query + of_difference).T + self.inner.bias  # [B, T, H]
-        from_keys = keys @ (of_key - of_difference).T  # [B, L, H]
-        weighted = (query.unsqueeze(2) * of_product).flatten(1, 2)  # [B, T·H, F]
-        from_both = (weighted @ keys.transpose(1, 2)).view(*from_query.shape, -1)  # [B, T, H, L]
-        hidden = from_both + from_query.unsqueeze(3) + from_keys.transpose(1, 2).unsqueeze(1)
-        scores = torch.einsum("bthl,h->btl", self.slope(hidden), self.outer.weight[0])
-        return (scores + self.outer.bias) / self.width
+        first, second, third, fourth = torch.split(self.inner.weight, self.width, dim=1)  # [H, F] each
+        from_query = query @ (first + third).T + self.inner.bias  # [B, T, H]
+        of_keys = query.unsqueeze(2) * fourth + (second - third)  # [B, T, H, F]
+        hidden = torch.baddbmm(from_query.flatten(1).unsqueeze(2), of_keys.flatten(1, 2), keys.transpose(1, 2))
+        scores: Tensor = self.outer.weight @ self.slope(hidden.view(*from_query.shape, -1))  # [B, T, 1, L]
+        return (scores.squeeze(2) + self.outer.bias) / self.width
 
 
 class Din(Model):

@@ -1,8 +1,8 @@
 """The training loop: steps, validation, best weights, checkpoints, and the model directory at the end.
 
-A run directory holds `config.json`, `log.jsonl` (one line every few steps and one a validation), the newest
-checkpoint and, when it is done, `model/`. Calling `train` again on the same directory goes on where the last call was
-killed.
+A run directory holds `config.json`, `log.jsonl` (one line every few steps, with the processor time that the process
+has used so far, and one a validation), the newest checkpoint and, when it is done, `model/`. Calling `train` again on
+the same directory goes on where the last call was killed.
 """
 
 import json
@@ -128,7 +128,9 @@ def _run_steps(
             _stop_at_nonfinite(loss, progress.step, config)
         if worker.rank == 0:
             if logs:
-                _log(run, {"step": progress.step, "of": total, "epoch": epoch, "loss": round(loss.item(), 5)})
+                spent = round(time.process_time(), 4)
+                line = {"step": progress.step, "of": total, "epoch": epoch, "loss": round(loss.item(), 5)}
+                _log(run, {**line, "cpu_s": spent})
             if validates:
                 measured = evaluate(model.serving(), store, validation, batch_size=config.batch_size)
                 progress.validations.append({"step": progress.step, **measured.as_dict()})

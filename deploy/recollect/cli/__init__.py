@@ -12,6 +12,7 @@ from recollect.cli.descriptors import descriptors_app
 from recollect.cli.doctor import doctor
 from recollect.cli.encoder import encoder_app
 from recollect.cli.evaluate import evaluate_app
+from recollect.cli.experiment import experiment
 from recollect.cli.history import history_app
 from recollect.cli.index import index_app
 from recollect.cli.kernels import kernels_app
@@ -33,6 +34,7 @@ app.command()(demo)
 app.add_typer(data_app, name="data")
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(experiment)
 app.add_typer(history_app, name="history")
 app.add_typer(model_app, name="model")
 app.add_typer(index_app, name="index")

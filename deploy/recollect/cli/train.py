@@ -84,7 +84,7 @@ def train(
         learning_rate=learning_rate,
     )
     with progress() as bar:
-        store = source if data == STORE else _imported(settings.var, source, data, preset, bar)
+        store = source if data == STORE else imported(settings.var, source, data, preset, bar)
         task = bar.add_task("starting Ray", total=None)
 
         def on_step(step: int, total: int, line: Mapping[str, Any]) -> None:
@@ -106,7 +106,7 @@ def train(
     out.print(f"Kept in {artifact.directory}" + (f", labelled {label}." if label else "."), highlight=False)
 
 
-def _imported(var: Path, log: Path, data_format: str, preset: str, bar: Any) -> Path:
+def imported(var: Path, log: Path, data_format: str, preset: str, bar: Any) -> Path:
     """The event store of `log`, imported now unless it was before."""
     from recsys.data.ingest import store_for
     from recsys.errors import ConfigError
