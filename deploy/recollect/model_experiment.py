@@ -29,12 +29,13 @@ def run_all(
     directory: Path,
     *,
     at_once: int | None = None,
-    on_done: Callable[[int, int], None] | None = None,
+    on_done: Callable[[int, int, Path], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train and measure every variant with every seed; returns what `run_one` does, variant by variant.
 
     Ray must be initialised. At most `at_once` runs are under way, and no more than there are processors. Runs that
-    `directory` holds already are not repeated, and one that was killed goes on.
+    `directory` holds already are not repeated, and one that was killed goes on. `on_done` is called with (runs done,
+    runs in all, the directory of the last).
     """
     import ray
     from ray.exceptions import RayTaskError
@@ -50,14 +51,15 @@ def run_all(
             run = directory / variant.run_name(seed)
             under_way[task.remote(str(store.resolve()), config, variant, seed, run)] = variant, seed
         (ready,), _ = ray.wait(list(under_way), num_returns=1)
+        done = under_way.pop(ready)
         try:
-            results[under_way.pop(ready)] = ray.get(ready)
+            results[done] = ray.get(ready)
         except RayTaskError as error:
             if isinstance(error.cause, RecsysError):
                 raise error.cause from error
             raise
         if on_done is not None:
-            on_done(len(results), total)
+            on_done(len(results), total, directory / done[0].run_name(done[1]))
     return [results[variant, seed] for variant in rows for seed in seeds]
 
 

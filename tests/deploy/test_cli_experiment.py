@@ -68,6 +68,9 @@ def test_a_mistake_in_the_data_is_one_clear_line(run: Callable[..., Result], ray
     [
         pytest.param(("nowhere",), "no event store at nowhere", id="no-store"),
         pytest.param(("nowhere", "--models", "dare,dien"), "no model 'dien'; there are dare, twin", id="no-model"),
+        pytest.param(
+            ("nowhere", "--tracker", "neptune"), "no tracker 'neptune'; there are tensorboard", id="no-tracker"
+        ),
         pytest.param(("nowhere", "--models", ","), "at least one model", id="no-models"),
         pytest.param(
             ("nowhere", "--attention-dims", "4,x"), "--attention-dims must be whole numbers separated", id="no-size"

@@ -40,6 +40,9 @@ def experiment(
     at_once: Annotated[
         int | None, typer.Option(min=1, help="Runs at a time, each on one thread; one a processor unless told.")
     ] = None,
+    tracker: Annotated[
+        str | None, typer.Option(help="`tensorboard` writes every run's log to FOLDER/tensorboard as well.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the report and the runs; VAR/experiments/… unless told.")
     ] = None,
@@ -67,6 +70,7 @@ def experiment(
     from recsys.training.config import preset as preset_named
     from recsys.training.config import with_overrides
     from recsys.training.experiment import variants
+    from recsys.training.tracking import require_tracker, track
 
     settings = Settings.load(ray_address=ray_address)
     config = with_overrides(
@@ -78,6 +82,8 @@ def experiment(
         validate_every=validate_every,
     )
     chosen = list(MODELS) if models == "all" else _words(models)
+    if tracker is not None:
+        require_tracker(tracker)
     rows = variants(chosen, _sizes(attention_dims), config)
     with progress() as bar:
         store = source if data == STORE else imported(settings.var, source, data, preset, bar)
@@ -85,6 +91,12 @@ def experiment(
         folder = (output or settings.var / "experiments" / f"{store.name}-{identity[:8]}").resolve()
         claim_all(store, config, rows, range(seeds), folder / "runs")
         task = bar.add_task("starting Ray", total=len(rows) * seeds)
+
+        def on_done(done: int, _total: int, run: Path) -> None:
+            bar.update(task, completed=done)
+            if tracker is not None:
+                track(run, folder / tracker / run.name)
+
         with ray_cluster(settings):
             bar.update(task, description="runs")
             results = run_all(
@@ -94,7 +106,7 @@ def experiment(
                 range(seeds),
                 folder / "runs",
                 at_once=at_once,
-                on_done=lambda done, _total: bar.update(task, completed=done),
+                on_done=on_done,
             )
     runs = report.table_of(results)
     _write(folder, runs)
