@@ -17,7 +17,7 @@ from torch import Tensor
 from recollect_kernels import Table, gather_rows, quantize_rows, search_and_attend
 from recsys.models.dot_product import DotProductModel, Sides, query_scale, recency_bias
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Found, Used, head_input, target_values
+from recsys.models.model import Found, Used, head_input, rows_of, target_values
 from recsys.models.sizes import ModelSizes
 
 TableDtype = Literal["float32", "float16", "int8"]
@@ -52,7 +52,7 @@ class Dare(DotProductModel):
         values = self.representation.joined(used.items, self.category_of_item)  # [U, 2·d_r]
         positions = self.representation.position.weight
         return Sides(
-            query=keys[used.targets] * query_scale(self.config.attention_dim),  # [B, T, 2·d_a]
+            query=rows_of(keys, used.targets) * query_scale(self.config.attention_dim),  # [B, T, 2·d_a]
             keys=keys,
             recency_bias=recency_bias(self.attention),
             values=values,

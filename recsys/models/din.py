@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recollect_kernels.target_attention.reference import masked_softmax
 from recsys.models.batch import Batch
 from recsys.models.embeddings import ItemEmbeddings
-from recsys.models.model import Found, Model, Pooled, used_items
+from recsys.models.model import Found, Model, Pooled, rows_of, used_items
 from recsys.models.rectangle import Rectangle
 from recsys.models.sizes import ModelSizes
 
@@ -71,7 +71,8 @@ class Din(Model):
         used = used_items(batch, self.config.n_items + 1)
         joined = self.shared.joined(used.items, self.category_of_item)  # [U, 2·d]
         histories = Rectangle.of(used.rows, batch.offsets)
-        target, behaviours = joined[used.targets], joined[histories.rows]  # [B, T, 2·d] and [B, L, 2·d]
+        target = rows_of(joined, used.targets)  # [B, T, 2·d]
+        behaviours = rows_of(joined, histories.rows)  # [B, L, 2·d]
         scores = self.network(target, behaviours)  # [B, T, L]
         real, k = histories.real.unsqueeze(1), self.config.search_k
         columns, found = histories.best_columns(scores, real, k)  # [B, T, J]

@@ -14,7 +14,7 @@ from torch import Tensor
 from recollect_kernels import behavior_search, target_attention
 from recsys.models.batch import Batch
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Found, Model, Pooled, Used, target_values, used_items
+from recsys.models.model import Found, Model, Pooled, Used, rows_of, target_values, used_items
 
 
 class Sides(NamedTuple):
@@ -70,7 +70,7 @@ class DotProductModel(Model):
         best, weights = attend(positions=positions)
         assert weights is not None, "kept behaviours come with their weights"
         everything = attend().output if whole else None
-        target = target_values(sides.targets[used.targets], sides.target_position)
+        target = target_values(rows_of(sides.targets, used.targets), sides.target_position)
         return Pooled(target, best, everything, Found(positions, weights.detach()))
 
 

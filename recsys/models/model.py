@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, embedding
 
 from recsys.errors import ConfigError
 from recsys.models.batch import Batch
@@ -184,6 +184,11 @@ def used_items(batch: Batch, n_rows: int) -> Used:
         return Used(batch.rows, batch.targets, None)
     items, numbers = torch.unique(ids.long(), return_inverse=True)
     return Used(numbers[: len(batch.rows)], numbers[len(batch.rows) :].view(batch.targets.shape), items)
+
+
+def rows_of(table: Float[Tensor, "u f"], numbers: Int[Tensor, "*dims"]) -> Float[Tensor, "*dims f"]:
+    """table[numbers]; but threads add up its gradient in one order, so that equal seeds give equal weights."""
+    return embedding(numbers, table)
 
 
 def target_values(joined: Float[Tensor, "b t dd"], position: Float[Tensor, " d"]) -> Float[Tensor, "b t ddd"]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recsys.errors import ConfigError
 from recsys.models.batch import Batch
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Found, Model, Pooled, target_values, used_items
+from recsys.models.model import Found, Model, Pooled, rows_of, target_values, used_items
 from recsys.models.rectangle import Rectangle
 from recsys.models.sizes import ModelSizes
 
@@ -63,7 +63,7 @@ class Sdim(Model):
         first, others = self.shared.position.weight[0], self.shared.position.weight[1:]
         histories = Rectangle.of(used.rows, batch.offsets)
         positions = histories.position_values(others).expand(len(histories.rows), -1, -1)
-        behaviours = torch.cat([joined[histories.rows], positions], dim=-1)  # [B, L, 3·d]
+        behaviours = torch.cat([rows_of(joined, histories.rows), positions], dim=-1)  # [B, L, 3·d]
         signatures = self.signatures(joined.detach())  # [U, S]
         of_target = signatures[used.targets].transpose(1, 2)  # [B, S, T]
         of_behaviour = signatures[histories.rows].transpose(1, 2)  # [B, S, L]
@@ -71,7 +71,7 @@ class Sdim(Model):
         shared &= histories.real.view(len(histories.rows), 1, 1, -1)
         sums = (shared.to(joined.dtype).flatten(1, 2) @ behaviours).view(*shared.shape[:3], -1)  # [B, S, T, 3·d]
         return Pooled(
-            target=target_values(joined[used.targets], first),
+            target=target_values(rows_of(joined, used.targets), first),
             best=nn.functional.normalize(sums, dim=-1).mean(dim=1),
             whole=None,
             found=self._found(histories, shared),

@@ -8,7 +8,7 @@ import torch
 
 from recsys.models.dot_product import DotProductModel, Sides, query_scale, recency_bias
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Used
+from recsys.models.model import Used, rows_of
 
 
 class Twin(DotProductModel):
@@ -26,7 +26,7 @@ class Twin(DotProductModel):
         joined = self.shared.joined(used.items, self.category_of_item)  # [U, 2·d]
         positions = self.shared.position.weight
         return Sides(
-            query=joined[used.targets] * query_scale(self.config.representation_dim),  # [B, T, 2·d]
+            query=rows_of(joined, used.targets) * query_scale(self.config.representation_dim),  # [B, T, 2·d]
             keys=joined,
             recency_bias=recency_bias(self.shared),
             values=joined,

@@ -10,7 +10,7 @@ import torch
 
 from recsys.models.dot_product import DotProductModel, Sides, position_scores, query_scale
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Used
+from recsys.models.model import Used, rows_of
 from recsys.models.sizes import ModelSizes
 
 
@@ -46,7 +46,7 @@ class Twin4E(DotProductModel):
             self.target_attention.position.weight[0], self.behaviour_attention.position.weight[1:]
         )  # [N]
         return Sides(
-            query=queries[used.targets] * query_scale(self.config.attention_dim),  # [B, T, 2·d_a]
+            query=rows_of(queries, used.targets) * query_scale(self.config.attention_dim),  # [B, T, 2·d_a]
             keys=self.behaviour_attention.joined(used.items, self.category_of_item),
             recency_bias=bias,
             values=self.behaviour_representation.joined(used.items, self.category_of_item),

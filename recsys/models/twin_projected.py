@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recsys.models.dot_product import DotProductModel, Sides, position_scores, query_scale
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Used
+from recsys.models.model import Used, rows_of
 from recsys.models.sizes import ModelSizes
 
 
@@ -66,7 +66,7 @@ class ProjectedTwin(DotProductModel):
         values, value_positions = self.behaviour_representation(joined, others)
         targets, target_position = self.target_representation(joined, first)
         return Sides(
-            query=queries[used.targets] * query_scale(self.config.attention_dim),
+            query=rows_of(queries, used.targets) * query_scale(self.config.attention_dim),
             keys=keys,
             recency_bias=position_scores(query_position[0], key_positions),
             values=values,

@@ -189,6 +189,26 @@ def test_the_seed_decides_everything(model: Model) -> None:
     assert any(not torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
 
 
+def test_threads_add_up_gradients_in_one_order(model: Model) -> None:
+    """Many targets of few items: gradients of one row come from everywhere, and would come in any order."""
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randint(0, N_ITEMS + 1, (20_000,), generator=random, dtype=torch.int32)
+    targets = torch.randint(0, N_ITEMS + 1, (200, 40), generator=random, dtype=torch.int32)
+    batch = Batch(rows, torch.arange(0, 20_001, 100), targets, torch.zeros(targets.shape, dtype=torch.uint8), 100)
+
+    def gradients() -> bytes:
+        model.zero_grad()
+        model.loss(batch, l2=0.0).backward()
+        return b"".join(weight.grad.numpy().tobytes() for weight in model.parameters() if weight.grad is not None)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert len({gradients() for _ in range(3)}) == 1
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_a_directory_gives_back_the_model_and_its_kind(model: Model, ragged: MakeBatch, tmp_path: Path) -> None:
     given = ragged(HISTORIES, TARGETS)
     model(given)
