@@ -79,10 +79,10 @@ def test_histories_of_a_batch_do_not_touch_each_other(model: Model, ragged: Make
     for b, (history, targets) in enumerate(zip(HISTORIES, TARGETS, strict=True)):
         alone, _ = model(ragged([history], [targets]))
         torch.testing.assert_close(together[b], alone[0])
-        assert (
-            found.positions[b].tolist()
-            == model.pool(ragged([history], [targets]), whole=False).found.positions[0].tolist()
-        ), "padding beside a longer history changes nothing of what is found"
+        positions = found.positions[b], model.pool(ragged([history], [targets]), whole=False).found.positions[0]
+        if model.kind == "din":  # scores equal items alike but for rounding, which depends on the column
+            positions = tuple(torch.tensor([*history, -1])[each] for each in positions)
+        assert positions[0].tolist() == positions[1].tolist(), "padding changes nothing of what is found"
 
 
 def test_found_lies_within_the_history_and_weighs_one(model: Model, ragged: MakeBatch) -> None:
