@@ -318,12 +318,13 @@ def test_din_scores_by_a_network_over_both_and_how_they_differ(ragged: MakeBatch
         one, other = (value if value > 0 else 0.2 * value for value in hidden)
         return (1.5 * one - 2.0 * other + 0.7) / 2
 
-    scores, values = [score(2, item) for item in HISTORY], [row(item) for item in HISTORY]
-    kept = sorted(range(4), key=lambda at: (-scores[at], -at))[:2]
+    history = [2, 1, 3]
+    scores, values = [score(2, item) for item in history], [row(item) for item in history]
+    kept = best_two(scores)
     weights = softmax([scores[at] for at in kept])
     check(
         model,
-        ragged([HISTORY, [1] * 7], [[2], [3]]),  # beside a longer one
+        ragged([history, [1] * 7], [[2], [3]]),  # beside a longer one
         found=kept,
         weights=weights,
         best=mix(weights, [values[at] for at in kept]),
