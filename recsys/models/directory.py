@@ -106,8 +106,9 @@ def require_dare(directory: Path) -> None:
     kind = read_json(directory / CONFIG_FILE).get("model")
     if kind != Dare.kind and kind in MODELS:
         raise StoreError(
-            f"{directory} holds a {kind!r} model, a baseline to compare with: only {Dare.kind!r} models are served and "
-            "indexed; measure it with `recollect evaluate`, or train another with `recollect train --model dare`"
+            f"{directory} holds a baseline to compare with, {kind!r}: only {Dare.kind!r} models are served and "
+            "indexed; measure this one with `recollect evaluate`, and train one to serve with "
+            "`recollect train --model dare`"
         )
 
 

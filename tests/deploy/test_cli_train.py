@@ -66,7 +66,7 @@ def test_a_baseline_is_trained_measured_and_never_served(
         refused = run(*words)
         assert refused.exit_code == 1
         told = " ".join(refused.stderr.split())
-        assert "holds a 'twin' model, a baseline to compare with: only 'dare' models are served and indexed" in told
+        assert "holds a baseline to compare with, 'twin': only 'dare' models are served and indexed" in told
 
 
 def test_train_reads_a_log_and_keeps_its_store(run: Callable[..., Result], tmp_path: Path, ray_node: None) -> None:

@@ -22,7 +22,11 @@ def experiment(
         str, typer.Option(help="What SOURCE is: `store`, or a format that `recollect data sources` lists.")
     ] = STORE,
     models: Annotated[
-        str, typer.Option(help="Models, separated by commas, or `all`; the first is the one compared with.")
+        str,
+        typer.Option(
+            help="As `recollect train --model` names them, separated by commas, or `all`; the first is what the others "
+            "are compared with."
+        ),
     ] = "dare,twin,din",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each model, with the seeds 0, 1, 2, …")] = 5,
     preset: Annotated[str, typer.Option(help="Recipe, as `recollect train` takes it.")] = "default",

@@ -226,7 +226,7 @@ def test_only_dare_is_loaded_to_serve(model: Model, tmp_path: Path) -> None:
     if model.kind == "dare":
         assert load_dare(tmp_path).model.config == model.config
     else:
-        with pytest.raises(StoreError, match=f"holds a '{model.kind}' model, a baseline to compare with: only 'dare'"):
+        with pytest.raises(StoreError, match=f"holds a baseline to compare with, '{model.kind}': only 'dare'"):
             load_dare(tmp_path)
 
 
