@@ -23,6 +23,7 @@ from recollect.gateway.models import ArtifactModels, ModelSource
 from recollect.gateway.replica import DRAIN_S, GatewayReplica
 from recollect.gateway.server import GatewayConfig
 from recollect.indexes.serving import IndexSource
+from recollect.security.certificates import read_identity
 from recollect.settings import Settings
 from recsys.data.event_store import EventStore
 from recsys.history.serving_log import ServingLogConfig
@@ -82,6 +83,7 @@ def run(
         recommend_candidates=settings.recommend_candidates,
         recommend_popularity=settings.recommend_popularity,
         max_images=settings.max_images,
+        tls=settings.tls,
         ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -140,6 +142,8 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
     for labelled in (index_source(settings), catalogue_source(settings)):
         if labelled is not None:
             labelled.check()
+    if settings.tls is not None:
+        read_identity(settings.tls)
     if settings.admin_port == settings.port != 0:
         raise SetupError(f"--admin-port must not be the gateway's port {settings.port}; choose another one")
     reserve_port(settings.host, settings.port).close()

@@ -2,14 +2,25 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 if TYPE_CHECKING:
     from recollect.catalogues.publishing import CatalogueGuard
+    from recollect.security.certificates import TlsFiles
     from retrieval.index.quality import Thresholds
+
+
+_TOGETHER = (
+    ("tls_cert", "tls_key"),
+    ("tls_key", "tls_cert"),
+    ("tls_client_ca", "tls_cert"),
+    ("target_cert", "target_key"),
+    ("target_key", "target_cert"),
+)
+"""Settings, and those without which they are of no use."""
 
 
 class Settings(BaseSettings):
@@ -45,6 +56,13 @@ class Settings(BaseSettings):
     out: whoever has an account on this machine could call them, and a second service on it would want another port."""
     admin_host: str = "127.0.0.1"
     """Address that they listen on."""
+    tls_cert: Path | None = None
+    """Certificate in PEM that the gateway and the admin server show, with those between it and its root; None leaves
+    calls unencrypted. A renewed file is taken while serving."""
+    tls_key: Path | None = None
+    """Its private key in PEM, without a passphrase."""
+    tls_client_ca: Path | None = None
+    """Roots in PEM of the certificates that callers must show; None asks for none."""
     build_sources: Path | None = None
     """Directory below which indexes asked for over gRPC read Parquet files; None: `vectors` in `var`."""
     build_niceness: int = Field(default=19, ge=0, le=19)
@@ -101,12 +119,40 @@ class Settings(BaseSettings):
     """Share of a catalogue file's rows that may be unusable; beyond it the whole file is refused."""
     catalogue_min_coverage: float = Field(default=0.8, ge=0, le=1)
     """Share of the items of the live catalogue that an imported one must have to be activated."""
+    target_tls: bool = False
+    """Whether commands call a service over TLS; any of the next four means that they do."""
+    target_ca: Path | None = None
+    """Roots in PEM that its certificate is checked against; None: the public ones that come with gRPC."""
+    target_cert: Path | None = None
+    """Certificate in PEM that commands show to a service that asks for one."""
+    target_key: Path | None = None
+    """Its private key in PEM."""
+    target_token: SecretStr | None = None
+    """Token that commands call a service with."""
     llm_base_url: str | None = None
     """Where a language model answers chat completions, as https://host/v1; it writes descriptors of new classes."""
     llm_api_key: SecretStr | None = None
     """Key for it; None where it asks for none."""
     llm_model: str | None = None
     """Which of its models to ask."""
+
+    @property
+    def tls(self) -> "TlsFiles | None":
+        """Files of the certificate that is shown; whole paths, since replicas have another working directory."""
+        from recollect.security.certificates import TlsFiles
+
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        client_ca = None if self.tls_client_ca is None else self.tls_client_ca.absolute()
+        return TlsFiles(certificate=self.tls_cert.absolute(), key=self.tls_key.absolute(), client_ca=client_ca)
+
+    @model_validator(mode="after")
+    def _whole_pairs(self) -> Self:
+        """A certificate without its key is of no use, nor is half a connection's."""
+        for one, other in _TOGETHER:
+            if getattr(self, one) is not None and getattr(self, other) is None:
+                raise ValueError(f"{one} is of no use without {other}; give both")
+        return self
 
     @property
     def serving_log(self) -> Path:

@@ -66,6 +66,10 @@ class ChannelConfig:
     """Encrypt; the service's certificate is checked against `root_certificates`."""
     root_certificates: bytes | None = None
     """PEM roots to trust; None with `tls` trusts gRPC's own roots."""
+    client_certificate: bytes | None = None
+    """PEM chain to show to a service that asks for one (mutual TLS); needs `client_key`."""
+    client_key: bytes | None = None
+    """Its private key, PEM."""
     token: str | None = None
     """Sent as `authorization: Bearer …` with every call; needs `tls`."""
 
@@ -74,6 +78,10 @@ class ChannelConfig:
             raise ValueError("target is empty; give host:port, such as localhost:50051")
         if self.root_certificates is not None and not self.tls:
             raise ValueError("root_certificates without tls would not be used; pass tls=True")
+        if (self.client_certificate is None) != (self.client_key is None):
+            raise ValueError("client_certificate and client_key belong together; pass both")
+        if self.client_key is not None and not self.tls:
+            raise ValueError("client_certificate without tls would not be used; pass tls=True")
         if self.token is not None and not self.tls:
             raise ValueError("a token would travel unencrypted; pass tls=True")
 
@@ -93,7 +101,11 @@ def open_async_channel(config: ChannelConfig) -> grpc.aio.Channel:
 
 
 def _credentials(config: ChannelConfig) -> grpc.ChannelCredentials:
-    channel = grpc.ssl_channel_credentials(root_certificates=config.root_certificates)
+    channel = grpc.ssl_channel_credentials(
+        root_certificates=config.root_certificates,
+        private_key=config.client_key,
+        certificate_chain=config.client_certificate,
+    )
     if config.token is None:
         return channel
     return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(config.token))

@@ -144,10 +144,19 @@ class BlockingConnections(BlockingChannels[Stubs]):
         classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
         tls: bool = False,
         root_certificates: bytes | None = None,
+        client_certificate: bytes | None = None,
+        client_key: bytes | None = None,
         token: str | None = None,
         connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
-        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        config = ChannelConfig(
+            target=target,
+            tls=tls,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            token=token,
+        )
         super().__init__(Stubs, config, timeout_s=timeout_s, connections=connections)
         self.classify_timeout_s = classify_timeout_s
 
@@ -166,10 +175,19 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
         classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
         tls: bool = False,
         root_certificates: bytes | None = None,
+        client_certificate: bytes | None = None,
+        client_key: bytes | None = None,
         token: str | None = None,
         connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
-        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        config = ChannelConfig(
+            target=target,
+            tls=tls,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            token=token,
+        )
         super().__init__(AsyncStubs, config, timeout_s=timeout_s, connections=connections)
         self.classify_timeout_s = classify_timeout_s
 

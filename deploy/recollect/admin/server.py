@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import grpc  # type: ignore[import-untyped]
 from google.longrunning import operations_pb2, operations_pb2_grpc  # type: ignore[import-untyped]
 
 from recollect.admin.audit import AuditInterceptor
@@ -57,8 +56,6 @@ class AdminConfig:
     """Port to listen on; 0 takes a free one."""
     followed: FollowedModel | None = None
     """The label that the recommender answers by; None: it follows none."""
-    credentials: grpc.ServerCredentials | None = None
-    """None: calls are not encrypted."""
     token: str | None = None
     """What calls must carry; None: nothing."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -87,11 +84,11 @@ class AdminServer:
                 share_port=False,
                 max_calls=MAX_CALLS,
                 max_connection_age_s=None,  # there is no other replica to find
+                tls=settings.tls,
             ),
             served=SERVICES,
             known=SERVICES,
             interceptors=[ErrorInterceptor(), AuditInterceptor()],
-            credentials=config.credentials,
             token=config.token,
         )
 

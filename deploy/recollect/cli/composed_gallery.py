@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.artifacts import STABLE, shared_at
+from recollect.cli.connecting import COMPOSED_SERVICE, asking, connects
 from recollect.cli.console import cell, err, explains_errors, out, progress, show_json, show_table
 from recollect.errors import RecollectError
 from recollect.settings import Settings
@@ -137,6 +138,7 @@ def delete(
 
 
 @explains_errors
+@connects
 def galleries(
     target: Annotated[
         str | None,
@@ -235,9 +237,7 @@ def _local() -> list[dict[str, Any]]:
 
 
 def _remote(target: str) -> list[dict[str, Any]]:
-    from recollect.cli.composed_search import asking
-
-    with asking(target) as client:
+    with asking(target, serves=COMPOSED_SERVICE) as client:
         found = client.list_galleries().galleries
     return [
         {

@@ -1,8 +1,7 @@
 """`recollect composed search`: a reference picture, a box around the object, what should change; its pictures."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,16 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.artifacts import STABLE
+from recollect.cli.connecting import COMPOSED_SERVICE, asking, connects
 from recollect.cli.console import err, explains_errors, out, show_json, show_table
 from recollect.errors import RecollectError
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
-    from recollect_api import ComposedResults, RecollectClient
+    from recollect_api import ComposedResults
     from recollect_api.composed_wire import BoxSides
 
 
 @explains_errors
+@connects
 def search(
     image: Annotated[
         Path | None, typer.Argument(help="Picture that shows the object; or give --id.", show_default=False)
@@ -85,7 +86,7 @@ def search(
     if target is None:
         found = _searched_here(settings, text, asked, model=model, label=label)
     else:
-        with asking(target) as client:
+        with asking(target, serves=COMPOSED_SERVICE) as client:
             found = client.search_composed(text, **asked, timeout_s=timeout)
     if as_json:
         show_json([_plain(found)])
@@ -97,20 +98,6 @@ def search(
         reference: Path | str = image if image is not None else image_id or ""
         draw_search(settings, found, reference, sides, text, picture)
         err.print(f"Drew {picture}.", highlight=False, markup=False)
-
-
-@contextmanager
-def asking(target: str) -> "Iterator[RecollectClient]":
-    """A client of the service at `target`, whose errors are told as a person needs them."""
-    from recollect_api import ClientError, RecollectClient, Unavailable
-
-    with RecollectClient(target, connections=1) as client:
-        try:
-            yield client
-        except Unavailable as error:
-            raise RecollectError(f"{error}; is `recollect serve --composed MODEL` running there?") from error
-        except ClientError as error:
-            raise RecollectError(str(error)) from error
 
 
 def _searched_here(

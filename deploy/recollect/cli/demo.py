@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recollect.cli.connecting import connection
 from recollect.cli.console import err, explains_errors, out, progress, show_table
 from recollect.cli.demo_composed import MODEL, make_gallery, show_search
 from recollect.cli.demo_picture import show_picture
@@ -57,7 +58,7 @@ def demo(
         world = make_gallery(settings, seed)
         with _stage(f"starting {settings.replicas} gateway replicas on Ray Serve"):
             gateway = run(settings, f"{artifact.name}/{artifact.version}", redis_url=redis_url)
-        with gateway, RecollectClient(gateway.address, timeout_s=10.0) as client:
+        with gateway, RecollectClient(gateway.address, timeout_s=10.0, **connection()) as client:
             question = _question(store, artifact, seed)
             with _stage(f"asking {gateway.address} for {CANDIDATES} scores"):
                 scores = client.score(

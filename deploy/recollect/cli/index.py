@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recollect.cli.connecting import connects
 from recollect.cli.console import explains_errors, out, progress, show_json
 from recollect.cli.index_building import (
     RayOption,
@@ -51,6 +52,7 @@ index_app = typer.Typer(
 
 @index_app.command()
 @explains_errors
+@connects
 def build(
     name: NameArgument,
     model: Annotated[
@@ -186,6 +188,7 @@ index_app.command()(cancel)
 
 @index_app.command(name="list")
 @explains_errors
+@connects
 def list_indexes(name: OptionalName = None, target: TargetOption = None, as_json: JsonOption = False) -> None:
     """List versions of indexes and galleries, and the labels that point at them; of a service its indexes.
 
@@ -229,6 +232,7 @@ def verify(
 
 @index_app.command()
 @explains_errors
+@connects
 def activate(
     name: NameArgument,
     version: VersionArgument,
@@ -254,6 +258,7 @@ def activate(
 
 @index_app.command()
 @explains_errors
+@connects
 def rollback(
     name: NameArgument,
     label: LabelOption = "stable",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recollect.cli.connecting import connects
 from recollect.cli.console import cell, err, explains_errors, out, show_json, show_table, step_progress
 from recollect.cli.index_building import show_built
 from recollect.cli.remote import ServiceOption, admin_at
@@ -98,6 +99,7 @@ def spec_of(version: "IndexVersion") -> str:
 
 
 @explains_errors
+@connects
 def operations(target: ServiceOption = None, as_json: JsonOption = False) -> None:
     """List what a running service builds and has built, newest first.
 
@@ -113,6 +115,7 @@ def operations(target: ServiceOption = None, as_json: JsonOption = False) -> Non
 
 
 @explains_errors
+@connects
 def watch(operation: OperationArgument, target: ServiceOption = None) -> None:
     """Show how far a running service's build is until it has ended; Ctrl-C leaves it to the service.
 
@@ -124,6 +127,7 @@ def watch(operation: OperationArgument, target: ServiceOption = None) -> None:
 
 
 @explains_errors
+@connects
 def cancel(operation: OperationArgument, target: ServiceOption = None) -> None:
     """End a build of a running service, and remove what it has made.
 

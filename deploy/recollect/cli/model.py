@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recollect.cli.connecting import connects
 from recollect.cli.console import explains_errors, out, show_json
 from recollect.cli.remote import TargetOption, admin_at
 from recollect.cli.versions import (
@@ -35,6 +36,7 @@ model_app = typer.Typer(
 
 @model_app.command(name="list")
 @explains_errors
+@connects
 def list_models(name: OptionalName = None, target: TargetOption = None, as_json: JsonOption = False) -> None:
     """List versions of models and the labels that point at them.
 
@@ -67,6 +69,7 @@ def verify_model(
 
 @model_app.command(name="activate")
 @explains_errors
+@connects
 def activate_model(
     name: NameArgument,
     version: VersionArgument,
@@ -94,6 +97,7 @@ def activate_model(
 
 @model_app.command(name="rollback")
 @explains_errors
+@connects
 def roll_model_back(
     name: NameArgument,
     label: LabelOption = "stable",

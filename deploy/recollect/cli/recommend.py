@@ -4,15 +4,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recollect.cli.connecting import asking, connects
 from recollect.cli.console import explains_errors, out, show_json, show_table
 from recollect.cli.score import DISPLAYED, ids_of, metadata_row, name_of, show_reasons, shown_metadata, time_of
-from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
     from recollect_api import FoundBehaviour, Recommendations, RecommendedItem
 
 
 @explains_errors
+@connects
 def recommend(
     user: Annotated[str, typer.Argument(help="The user whose history counts.", metavar="USER")],
     count: Annotated[int, typer.Option("--count", "-n", help="How many items.")] = 10,
@@ -64,38 +65,26 @@ def recommend(
 
     `recollect recommend user-7 --max-price 20 --category vase --filter material=glass --filter material=porcelain`
     """
-    from recollect.gateway.address import client_address
-    from recollect.settings import Settings
-    from recollect_api import ClientError, RecollectClient, Unavailable
-
     before, left_out, only = time_of(as_of), ids_of(exclude), ids_of(categories)
     filters = _filters(filter or [])
-    if target is None:
-        settings = Settings.load()
-        target = client_address(settings.host, settings.port)
-    with RecollectClient(target, timeout_s=timeout, connections=1) as client:
-        try:
-            found = client.recommend(
-                user,
-                count,
-                as_of=before,
-                exclude_seen=not seen,
-                exclude_item_ids=left_out,
-                category_ids=only,
-                max_per_category=max_per_category,
-                min_price=min_price,
-                max_price=max_price,
-                currency=currency,
-                in_stock=in_stock,
-                categories=category or [],
-                filters=filters,
-                display=DISPLAYED,
-                explain=explain,
-            )
-        except Unavailable as error:
-            raise RecollectError(f"{error}; is `recollect serve` running there?") from error
-        except ClientError as error:
-            raise RecollectError(str(error)) from error
+    with asking(target, timeout_s=timeout) as client:
+        found = client.recommend(
+            user,
+            count,
+            as_of=before,
+            exclude_seen=not seen,
+            exclude_item_ids=left_out,
+            category_ids=only,
+            max_per_category=max_per_category,
+            min_price=min_price,
+            max_price=max_price,
+            currency=currency,
+            in_stock=in_stock,
+            categories=category or [],
+            filters=filters,
+            display=DISPLAYED,
+            explain=explain,
+        )
     if as_json:
         show_json([_row(item, found) for item in found.items])
     else:

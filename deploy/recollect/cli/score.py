@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recollect.cli.connecting import asking, connects
 from recollect.cli.console import explains_errors, out, show_json, show_table
-from recollect.errors import RecollectError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ DISPLAYED = ("name", "category", "price", "image", "availability")
 
 
 @explains_errors
+@connects
 def score(
     user: Annotated[str, typer.Argument(help="The user whose history counts.", metavar="USER")],
     items: Annotated[str, typer.Option(help="The candidates: ids with commas between them.", metavar="ID,ID,…")],
@@ -46,21 +47,9 @@ def score(
 
     `recollect score user-7 --items 101,102 --as-of 2024-01-31T12:00 --explain --json`
     """
-    from recollect.gateway.address import client_address
-    from recollect.settings import Settings
-    from recollect_api import ClientError, RecollectClient, Unavailable
-
     ids, before = ids_of(items), time_of(as_of)
-    if target is None:
-        settings = Settings.load()
-        target = client_address(settings.host, settings.port)
-    with RecollectClient(target, timeout_s=timeout, connections=1) as client:
-        try:
-            scores = client.score(user, ids, as_of=before, display=DISPLAYED, explain=explain)
-        except Unavailable as error:
-            raise RecollectError(f"{error}; is `recollect serve` running there?") from error
-        except ClientError as error:
-            raise RecollectError(str(error)) from error
+    with asking(target, timeout_s=timeout) as client:
+        scores = client.score(user, ids, as_of=before, display=DISPLAYED, explain=explain)
     if as_json:
         show_json([_row(item, scores) for item in scores.ranked()])
     else:

@@ -68,6 +68,14 @@ def serve(
         int | None,
         typer.Option(help="Port of the admin services, for this machine alone; 0 takes a free one, none by default."),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Certificate to show; calls are then encrypted.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="Roots of certificates that callers must show; none if left out."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
     ] = None,
@@ -96,6 +104,8 @@ def serve(
     `recollect serve --events var/data/shop`
 
     `recollect serve --index items@stable --admin-port 50052`
+
+    `recollect serve --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -116,6 +126,9 @@ def serve(
         index=index,
         admin_port=admin_port,
         catalogue=catalogue,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)

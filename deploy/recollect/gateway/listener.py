@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
@@ -11,6 +10,7 @@ from recollect.errors import SetupError
 from recollect.gateway.address import address_of
 from recollect.gateway.health import Health
 from recollect.gateway.interceptors import TokenInterceptor
+from recollect.security.certificates import TlsFiles, server_credentials
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +33,8 @@ class ListenerConfig:
     """Replicas share a port by connections: one that lives for ever would never find a new replica. None: no limit."""
     connection_grace_s: float = 10.0
     """How long calls in flight on a connection that has reached its age may take."""
+    tls: TlsFiles | None = None
+    """Certificate and key that it shows; None: calls are not encrypted."""
 
     def __post_init__(self) -> None:
         if self.max_calls < 1:
@@ -49,7 +51,6 @@ class Listener:
         served: Sequence[str],
         known: Sequence[str],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
-        credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
     ) -> None:
         """`served` are the services that grpc.health.v1 tells of, `known` those whose contract reflection gives."""
@@ -57,7 +58,6 @@ class Listener:
         """Where it listens, once started."""
         self._config = config
         self._known = known
-        self._credentials = credentials
         self._health = Health(served)
         # The token comes first: who has none learns nothing, not even through a crafted request.
         first: list[grpc.aio.ServerInterceptor] = [] if token is None else [TokenInterceptor(token)]
@@ -72,10 +72,10 @@ class Listener:
         reflection.enable_server_reflection(names, self.server)
         address = address_of(self._config.host, self._config.port)
         try:
-            if self._credentials is None:
+            if self._config.tls is None:
                 self.port = self.server.add_insecure_port(address)
             else:
-                self.port = self.server.add_secure_port(address, self._credentials)
+                self.port = self.server.add_secure_port(address, server_credentials(self._config.tls))
         except RuntimeError as error:
             raise SetupError(f"cannot listen on {address} ({error}); choose another host or port") from error
         await self.server.start()

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-import grpc  # type: ignore[import-untyped]
-import grpc.aio  # type: ignore[import-untyped]
-
 from recollect.catalogues.serving import CatalogueSlot
 from recollect.classification.calls import ClassificationBackend
 from recollect.composed.calls import ComposedBackend
@@ -99,7 +96,6 @@ class Gateway:
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
         serving_log: ServingLog | None = None,
-        credentials: grpc.ServerCredentials | None = None,
         token: str | None = None,
     ) -> None:
         self.config = config
@@ -111,7 +107,6 @@ class Gateway:
             ),
             known=services_of(recommender=True, classification=True, composed=True),
             interceptors=[ErrorInterceptor()],
-            credentials=credentials,
             token=token,
         )
         server = self._listener.server

@@ -56,9 +56,18 @@ class BlockingAdminConnections(BlockingChannels[AdminStubs]):
         judging_timeout_s: float = DEFAULT_JUDGING_TIMEOUT_S,
         tls: bool = False,
         root_certificates: bytes | None = None,
+        client_certificate: bytes | None = None,
+        client_key: bytes | None = None,
         token: str | None = None,
     ) -> None:
-        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        config = ChannelConfig(
+            target=target,
+            tls=tls,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            token=token,
+        )
         super().__init__(AdminStubs, config, timeout_s=timeout_s, connections=1)
         self.judging_timeout_s = judging_timeout_s
 
@@ -74,8 +83,17 @@ class AsyncAdminConnections(AsyncChannels[AsyncAdminStubs]):
         judging_timeout_s: float = DEFAULT_JUDGING_TIMEOUT_S,
         tls: bool = False,
         root_certificates: bytes | None = None,
+        client_certificate: bytes | None = None,
+        client_key: bytes | None = None,
         token: str | None = None,
     ) -> None:
-        config = ChannelConfig(target=target, tls=tls, root_certificates=root_certificates, token=token)
+        config = ChannelConfig(
+            target=target,
+            tls=tls,
+            root_certificates=root_certificates,
+            client_certificate=client_certificate,
+            client_key=client_key,
+            token=token,
+        )
         super().__init__(AsyncAdminStubs, config, timeout_s=timeout_s, connections=1)
         self.judging_timeout_s = judging_timeout_s
