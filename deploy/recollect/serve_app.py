@@ -24,6 +24,7 @@ from recollect.gateway.replica import DRAIN_S, GatewayReplica
 from recollect.gateway.server import GatewayConfig
 from recollect.indexes.serving import IndexSource
 from recollect.security.certificates import read_identity
+from recollect.security.tokens import TokenFile
 from recollect.settings import Settings
 from recsys.data.event_store import EventStore
 from recsys.history.serving_log import ServingLogConfig
@@ -84,6 +85,7 @@ def run(
         recommend_popularity=settings.recommend_popularity,
         max_images=settings.max_images,
         tls=settings.tls,
+        access=settings.access,
         ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -144,6 +146,8 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
             labelled.check()
     if settings.tls is not None:
         read_identity(settings.tls)
+    if settings.tokens is not None:
+        TokenFile(settings.tokens).read()
     if settings.admin_port == settings.port != 0:
         raise SetupError(f"--admin-port must not be the gateway's port {settings.port}; choose another one")
     reserve_port(settings.host, settings.port).close()

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 if TYPE_CHECKING:
     from recollect.catalogues.publishing import CatalogueGuard
+    from recollect.security.access import AccessRules
     from recollect.security.certificates import TlsFiles
     from retrieval.index.quality import Thresholds
 
@@ -63,6 +64,10 @@ class Settings(BaseSettings):
     """Its private key in PEM, without a passphrase."""
     tls_client_ca: Path | None = None
     """Roots in PEM of the certificates that callers must show; None asks for none."""
+    tokens: Path | None = None
+    """File of `recollect token` with the tokens that calls must carry; None asks for none. A change counts at once."""
+    token_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Calls a second that each replica takes of a token that has no rate of its own; None: any number."""
     build_sources: Path | None = None
     """Directory below which indexes asked for over gRPC read Parquet files; None: `vectors` in `var`."""
     build_niceness: int = Field(default=19, ge=0, le=19)
@@ -145,6 +150,13 @@ class Settings(BaseSettings):
             return None
         client_ca = None if self.tls_client_ca is None else self.tls_client_ca.absolute()
         return TlsFiles(certificate=self.tls_cert.absolute(), key=self.tls_key.absolute(), client_ca=client_ca)
+
+    @property
+    def access(self) -> "AccessRules | None":
+        """Which tokens calls must carry."""
+        from recollect.security.access import AccessRules
+
+        return None if self.tokens is None else AccessRules(tokens=self.tokens.absolute(), rate=self.token_rate)
 
     @model_validator(mode="after")
     def _whole_pairs(self) -> Self:

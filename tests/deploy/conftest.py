@@ -207,13 +207,12 @@ def history_redis_url(redis_server: Any) -> str:
 
 @pytest.fixture
 def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[..., LocalGateway]]:
-    """Start a gateway: `start_gateway(redis_url=…, token=…, classification=…, max_candidates=…)`."""
+    """Start a gateway: `start_gateway(redis_url=…, classification=…, max_candidates=…)`."""
     with ExitStack() as stack:
 
         def start(
             *,
             redis_url: str | None = None,
-            token=None,
             recommender=True,
             classification=None,
             composed=None,
@@ -227,7 +226,6 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 redis_url or history_redis_url,
                 tmp_path,
                 GatewayConfig(**config),
-                token=token,
                 recommender=recommender,
                 classification=classification,
                 composed=composed,

@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from recollect.errors import RemoteError
 from recollect.gateway.errors import ArtifactsDown, CallError
+from recollect.security.access import caller
 
 log = logging.getLogger("recollect.audit")
 log.setLevel(logging.INFO)
@@ -42,7 +43,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
         async def written(request: Any, context: grpc.aio.ServicerContext) -> Any:
             # Asked for now: a call that has ended has no peer any more.
-            peer, outcome, answer = context.peer(), "CANCELLED, and may be done", None
+            who, outcome, answer = _caller(context), "CANCELLED, and may be done", None
             try:
                 answer = await handler.unary_unary(request, context)
                 outcome = "OK"
@@ -56,7 +57,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 outcome = "INTERNAL"
                 raise
             finally:
-                audit(what, outcome, peer=peer, request=_told(request), response=_told(answer))
+                audit(what, outcome, **who, request=_told(request), response=_told(answer))
             return answer
 
         return grpc.unary_unary_rpc_method_handler(
@@ -64,6 +65,17 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _caller(context: grpc.aio.ServicerContext) -> dict[str, Any]:
+    """Who calls: from where, with which token, and by whose certificate, where they have one."""
+    token = caller.get()
+    names = context.auth_context().get("x509_common_name", ())
+    return {
+        "peer": context.peer(),
+        **({} if token is None else {"token": token.id, "token_name": token.name}),
+        **({"certificate": b", ".join(names).decode(errors="replace")} if names else {}),
+    }
 
 
 def _told(message: Any) -> dict[str, Any] | None:

@@ -56,8 +56,6 @@ class AdminConfig:
     """Port to listen on; 0 takes a free one."""
     followed: FollowedModel | None = None
     """The label that the recommender answers by; None: it follows none."""
-    token: str | None = None
-    """What calls must carry; None: nothing."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
@@ -85,11 +83,11 @@ class AdminServer:
                 max_calls=MAX_CALLS,
                 max_connection_age_s=None,  # there is no other replica to find
                 tls=settings.tls,
+                access=settings.access,
             ),
             served=SERVICES,
             known=SERVICES,
             interceptors=[ErrorInterceptor(), AuditInterceptor()],
-            token=config.token,
         )
 
     async def start(self) -> int:

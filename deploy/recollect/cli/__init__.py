@@ -20,6 +20,7 @@ from recollect.cli.model import model_app
 from recollect.cli.recommend import recommend
 from recollect.cli.score import score
 from recollect.cli.serve import serve
+from recollect.cli.token import token_app
 from recollect.cli.train import train
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.add_typer(model_app, name="model")
 app.add_typer(index_app, name="index")
 app.add_typer(catalogue_app, name="catalogue")
 app.command()(serve)
+app.add_typer(token_app, name="token")
 app.command()(doctor)
 app.command()(score)
 app.command()(recommend)

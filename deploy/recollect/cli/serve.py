@@ -76,6 +76,10 @@ def serve(
         Path | None,
         typer.Option(metavar="PEM", help="Roots of certificates that callers must show; none if left out."),
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File of `recollect token` with what calls must carry; none if left out."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
     ] = None,
@@ -105,7 +109,7 @@ def serve(
 
     `recollect serve --index items@stable --admin-port 50052`
 
-    `recollect serve --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem`
+    `recollect serve --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem --tokens tokens.json`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -129,6 +133,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
+        tokens=tokens,
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)

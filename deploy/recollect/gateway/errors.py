@@ -23,11 +23,15 @@ RecollectError
     ├── ComposedNotServed   the service was started without composed retrieval (UNIMPLEMENTED)
     ├── CatalogueNotServed  the call filters by a catalogue and the service has none (FAILED_PRECONDITION)
     ├── DeadlinePassed      nobody waits for the answer any more (DEADLINE_EXCEEDED)
-    ├── Unauthorised        no valid token (UNAUTHENTICATED)
+    ├── Unauthorised        no token, or none that is known (UNAUTHENTICATED)
+    ├── TokenExpired        a token whose time is over (UNAUTHENTICATED)
+    ├── ScopeMissing        a token that does not allow the method (PERMISSION_DENIED)
+    ├── RateExceeded        a token that is used too often (RESOURCE_EXHAUSTED)
     └── Incident            an error that nobody foresaw (INTERNAL)
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -78,7 +82,7 @@ class CallError(RecollectError):
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     reason: ClassVar[str] = "INTERNAL_ERROR"
-    retry_after_s: ClassVar[float | None] = None
+    retry_after_s: float | None = None
     """When repeating the call makes sense, where that is known."""
     preconditions: Sequence[Precondition] = ()
     """What is not as the call needs it, where several things may not be."""
@@ -256,10 +260,35 @@ class DeadlinePassed(CallError):  # noqa: N818
 
 
 class Unauthorised(CallError):  # noqa: N818
-    """The call carries no token, or another one."""
+    """The call carries no token, or none that is known."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
     reason = "TOKEN_REFUSED"
+
+
+class TokenExpired(CallError):  # noqa: N818
+    """The time of the call's token is over."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "TOKEN_EXPIRED"
+
+
+class ScopeMissing(CallError):  # noqa: N818
+    """The token does not allow the method; metadata `scope` is what it would need."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "SCOPE_MISSING"
+
+
+class RateExceeded(CallError):  # noqa: N818
+    """The token is used more often than it may be."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "RATE_EXCEEDED"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Incident(CallError):  # noqa: N818
@@ -292,7 +321,9 @@ def to_status(error: CallError) -> status_pb2.Status:
         ]
         details.append(error_details_pb2.PreconditionFailure(violations=failures))
     if error.retry_after_s is not None:
-        details.append(error_details_pb2.RetryInfo(retry_delay=Duration(seconds=int(error.retry_after_s))))
+        delay = Duration()
+        delay.FromMilliseconds(math.ceil(error.retry_after_s * 1_000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_packed, details))
 
 
@@ -302,7 +333,7 @@ async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn
     trailers = tuple(status.trailing_metadata)
     if error.retry_after_s is not None:
         # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
-        trailers += (("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1_000))),)
+        trailers += (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)
     await context.abort(status.code, status.details, trailers)
     raise AssertionError("abort raises")
 

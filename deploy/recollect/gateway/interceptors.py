@@ -1,7 +1,6 @@
-"""Stand around every call: a refusal becomes a status, a bug an incident, and a wrong token gets no further."""
+"""Stand around every call: a refusal becomes a status, a bug an incident."""
 
 import asyncio
-import hmac
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
@@ -11,13 +10,11 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect.errors import RemoteError
-from recollect.gateway.errors import CallError, Unauthorised, abort, artifacts_down, incident
+from recollect.gateway.errors import CallError, abort, artifacts_down, incident
 
 log = logging.getLogger(__name__)
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
-OPEN_SERVICES = ("/grpc.health.v1.",)
-"""Methods that need no token: a load balancer must be able to ask."""
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -55,27 +52,3 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
-
-
-class TokenInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Let only calls through that carry `authorization: Bearer <token>`."""
-
-    def __init__(self, token: str) -> None:
-        self._expected = f"Bearer {token}".encode()
-
-        async def refuse(_request: Any, context: grpc.aio.ServicerContext) -> None:
-            await abort(context, Unauthorised("missing or wrong token; send metadata authorization: Bearer <token>"))
-
-        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
-
-    async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler:
-        """Replace the handler of a call without the token."""
-        if details.method.startswith(OPEN_SERVICES):
-            return await continuation(details)
-        given = dict(details.invocation_metadata).get("authorization", "")
-        # compare_digest on bytes: a str that is not ASCII would raise.
-        if hmac.compare_digest(str(given).encode(), self._expected):
-            return await continuation(details)
-        return self._refusal

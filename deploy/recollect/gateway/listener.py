@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 from recollect.errors import SetupError
 from recollect.gateway.address import address_of
 from recollect.gateway.health import Health
-from recollect.gateway.interceptors import TokenInterceptor
+from recollect.security.access import AccessInterceptor, AccessRules
 from recollect.security.certificates import TlsFiles, server_credentials
 
 
@@ -35,6 +35,8 @@ class ListenerConfig:
     """How long calls in flight on a connection that has reached its age may take."""
     tls: TlsFiles | None = None
     """Certificate and key that it shows; None: calls are not encrypted."""
+    access: AccessRules | None = None
+    """Tokens that calls must carry; None: they need none."""
 
     def __post_init__(self) -> None:
         if self.max_calls < 1:
@@ -51,7 +53,6 @@ class Listener:
         served: Sequence[str],
         known: Sequence[str],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
-        token: str | None = None,
     ) -> None:
         """`served` are the services that grpc.health.v1 tells of, `known` those whose contract reflection gives."""
         self.port = 0
@@ -59,8 +60,7 @@ class Listener:
         self._config = config
         self._known = known
         self._health = Health(served)
-        # The token comes first: who has none learns nothing, not even through a crafted request.
-        first: list[grpc.aio.ServerInterceptor] = [] if token is None else [TokenInterceptor(token)]
+        first = [] if config.access is None else [AccessInterceptor(config.access)]
         self.server = grpc.aio.server(
             interceptors=[*first, *interceptors], options=_options(config), maximum_concurrent_rpcs=config.max_calls
         )

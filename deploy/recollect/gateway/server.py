@@ -96,7 +96,6 @@ class Gateway:
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
         serving_log: ServingLog | None = None,
-        token: str | None = None,
     ) -> None:
         self.config = config
         self._workers = Workers(config.ranking_threads)
@@ -107,7 +106,6 @@ class Gateway:
             ),
             known=services_of(recommender=True, classification=True, composed=True),
             interceptors=[ErrorInterceptor()],
-            token=token,
         )
         server = self._listener.server
         recommender = RecommenderServicer(
