@@ -24,6 +24,7 @@ from recollect.gateway.replica import DRAIN_S, GatewayReplica
 from recollect.gateway.server import GatewayConfig
 from recollect.indexes.serving import IndexSource
 from recollect.security.certificates import read_identity
+from recollect.security.exposure import require_guarded
 from recollect.security.tokens import TokenFile
 from recollect.settings import Settings
 from recsys.data.event_store import EventStore
@@ -67,10 +68,11 @@ def run(
 
     `model` is a reference such as `dare@stable`, `dare/<version>` or a model directory; None leaves the recommender
     out. Ray must be connected (see `recollect.embedded.ray.ray_cluster`). ArtifactError names a model that cannot be
-    served; SetupError a port that is taken and a replica that does not start.
+    served; SetupError a port that is taken, an address that is not guarded, and a replica that does not start.
     """
     from ray import serve
 
+    require_guarded(settings)
     source = None if model is None else models or artifact_models(settings)
     reference = None if source is None or model is None else source.pin(model)
     reservation = reserve_port(settings.host, settings.port)
@@ -121,8 +123,9 @@ def run(
 
 
 def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
-    """Raise what `run` would raise for a missing model, encoder or event store, or a taken port, before Redis and Ray
-    are started in vain."""
+    """Raise what `run` would raise for a missing model, encoder or event store, a taken port, an address that is not
+    guarded, or a wrong certificate, before Redis and Ray are started in vain."""
+    require_guarded(settings)
     if model is not None:
         try:
             (models or artifact_models(settings)).pin(model)

@@ -49,14 +49,16 @@ class Settings(BaseSettings):
     ray_address: str | None = None
     """Address of a Ray cluster; None starts a private single-node one."""
     host: str = "127.0.0.1"
-    """Address that the gateway listens on."""
+    """Address that the gateway listens on. One that other machines reach is refused without `tls_cert` and `tokens`."""
     port: int = Field(default=50051, ge=0, le=65535)
     """Port of the gateway; 0 takes a free one."""
     admin_port: int | None = Field(default=None, ge=0, le=65535)
     """Port of the admin services, which change what answers; 0 takes a free one. None, unless asked for, leaves them
     out: whoever has an account on this machine could call them, and a second service on it would want another port."""
     admin_host: str = "127.0.0.1"
-    """Address that they listen on."""
+    """Address that they listen on, likewise."""
+    insecure: bool = False
+    """Whether to listen where other machines reach the service without TLS and tokens all the same."""
     tls_cert: Path | None = None
     """Certificate in PEM that the gateway and the admin server show, with those between it and its root; None leaves
     calls unencrypted. A renewed file is taken while serving."""

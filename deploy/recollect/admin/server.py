@@ -32,6 +32,7 @@ from recollect.errors import AlreadyRunning, SetupError
 from recollect.gateway.address import client_address
 from recollect.gateway.interceptors import ErrorInterceptor
 from recollect.gateway.listener import Listener, ListenerConfig
+from recollect.security.exposure import require_guarded
 from recollect.settings import Settings
 from recollect_api.v1 import indexes_pb2, indexes_pb2_grpc, models_pb2, models_pb2_grpc
 
@@ -91,7 +92,9 @@ class AdminServer:
         )
 
     async def start(self) -> int:
-        """Listen; returns the port. SetupError where the port is taken or another service administers `var`."""
+        """Listen; returns the port. SetupError where the port is taken, the address is not guarded, or another service
+        administers `var`."""
+        require_guarded(self._settings)
         self._stack.enter_context(_alone(self._settings.var))
         try:
             self._add_services()

@@ -33,7 +33,9 @@ def serve(
         Path | None,
         typer.Option(metavar="DIR", help="Event store that histories which Redis does not have are completed from."),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; others than this machine's take TLS and tokens.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Processes that answer; they share the port.")] = None,
     index: Annotated[
@@ -80,6 +82,10 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="File of `recollect token` with what calls must carry; none if left out."),
     ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Listen for other machines without TLS and tokens.", show_default=False),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="ADDRESS", help="Ray cluster to run on, as HOST:6379.")
     ] = None,
@@ -95,7 +101,7 @@ def serve(
 
     `recollect serve`
 
-    `recollect serve --model dare@canary --redis redis://cache:6379/0 --host 0.0.0.0 --replicas 4`
+    `recollect serve --model dare@canary --redis redis://cache:6379/0 --replicas 4`
 
     `recollect serve --encoder openai/clip-vit-base-patch32`
 
@@ -109,7 +115,7 @@ def serve(
 
     `recollect serve --index items@stable --admin-port 50052`
 
-    `recollect serve --tls-cert server.pem --tls-key server.key --tls-client-ca clients.pem --tokens tokens.json`
+    `recollect serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tokens tokens.json`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
@@ -134,6 +140,7 @@ def serve(
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
         tokens=tokens,
+        insecure=insecure,
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)
@@ -201,6 +208,19 @@ class _StopSignals:
             raise KeyboardInterrupt
 
 
+def _open_to(settings: "Settings") -> str:
+    """Who may call, in words."""
+    if settings.tls is None:
+        wire = "unencrypted"
+    else:
+        from recollect.security.certificates import read_identity
+
+        wire = f"TLS, certificate until {read_identity(settings.tls).until:%Y-%m-%d %H:%M} UTC"
+    callers = "whoever reaches it" if settings.tokens is None else f"tokens of {settings.tokens}"
+    shown = "" if settings.tls_client_ca is None else f" with a certificate of {settings.tls_client_ca}"
+    return f"{callers}{shown} ({wire})"
+
+
 def _first_call(settings: "Settings", address: str) -> list[str]:
     if settings.recommender:
         return [f"try           recollect score USER --items 1,2,3 --target {address}"]
@@ -229,7 +249,8 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
-        f"admin         {'none: no --admin-port' if admin is None else admin.address + ', open to whoever reaches it'}",
+        f"admin         {'none: no --admin-port' if admin is None else admin.address}",
+        f"open to       {_open_to(settings)}",
         f"histories     {histories}" + (f", completed from {settings.events}" if settings.events else ""),
         *([f"artifacts     shared at {Remote(settings.artifacts).shown}"] if settings.artifacts else []),
         "",
