@@ -31,7 +31,9 @@ def test_the_server_and_each_service_report_serving(gateway):
         assert {name: health_of(channel, name) for name in ("", *ALWAYS)} == dict.fromkeys(("", *ALWAYS), SERVING)
         with pytest.raises(grpc.RpcError) as unknown:
             health_of(channel, "nobody")
+        listed = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=30).statuses
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+    assert {name: each.status for name, each in listed.items()} == dict.fromkeys(("", *ALWAYS), SERVING)
 
 
 def test_reflection_names_the_services_and_gives_their_contract(gateway):

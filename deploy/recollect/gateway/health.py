@@ -10,12 +10,30 @@ OVERALL = ""
 """The name under which grpc.health.v1 means the server as a whole."""
 
 
+class _Servicer(aio.HealthServicer):  # type: ignore[misc]
+    """With `List`, which the contract of grpc.health.v1 has and its package leaves out."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._listed = names
+
+    async def List(  # noqa: N802 - gRPC's name
+        self, _request: health_pb2.HealthListRequest, context: grpc.aio.ServicerContext
+    ) -> health_pb2.HealthListResponse:
+        """Whether each service takes calls."""
+        return health_pb2.HealthListResponse(
+            statuses={
+                name: await self.Check(health_pb2.HealthCheckRequest(service=name), context) for name in self._listed
+            }
+        )
+
+
 class Health:
     """NOT_SERVING until `serving` is called and again once `draining` is."""
 
     def __init__(self, services: Sequence[str]) -> None:
         self._names = (OVERALL, *services)
-        self._servicer = aio.HealthServicer()
+        self._servicer = _Servicer(self._names)
 
     async def add_to(self, server: grpc.aio.Server) -> None:
         """Register the health service with `server`, in the state of a server that starts."""

@@ -8,6 +8,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from recollect.errors import SetupError
 from recollect.gateway.address import address_of
+from recollect.gateway.decoding import DecodingInterceptor
 from recollect.gateway.health import Health
 from recollect.security.access import AccessInterceptor, AccessRules
 from recollect.security.certificates import TlsFiles, server_credentials
@@ -62,7 +63,9 @@ class Listener:
         self._health = Health(served)
         first = [] if config.access is None else [AccessInterceptor(config.access)]
         self.server = grpc.aio.server(
-            interceptors=[*first, *interceptors], options=_options(config), maximum_concurrent_rpcs=config.max_calls
+            interceptors=[*first, DecodingInterceptor(), *interceptors],
+            options=_options(config),
+            maximum_concurrent_rpcs=config.max_calls,
         )
 
     async def start(self) -> int:
