@@ -78,18 +78,7 @@ def run(
     reservation = reserve_port(settings.host, settings.port)
     port: int = reservation.getsockname()[1]
     desired = DesiredModel(application=application)
-    config = GatewayConfig(
-        host=settings.host,
-        port=port,
-        history_limit=settings.history_limit,
-        max_candidates=settings.max_candidates,
-        recommend_candidates=settings.recommend_candidates,
-        recommend_popularity=settings.recommend_popularity,
-        max_images=settings.max_images,
-        tls=settings.tls,
-        access=settings.access,
-        ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
-    )
+    config = gateway_config(settings, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **DEPLOYMENT_OPTIONS)(GatewayReplica)
     try:
@@ -159,6 +148,23 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
 
         reserve_port(settings.admin_host, settings.admin_port, option="--admin-port").close()
         require_alone(settings)
+
+
+def gateway_config(settings: Settings, port: int) -> GatewayConfig:
+    """What `settings` say of where gateways listen and what they take."""
+    return GatewayConfig(
+        host=settings.host,
+        port=port,
+        history_limit=settings.history_limit,
+        max_candidates=settings.max_candidates,
+        recommend_candidates=settings.recommend_candidates,
+        recommend_popularity=settings.recommend_popularity,
+        max_images=settings.max_images,
+        max_request_bytes=settings.max_request_bytes,
+        tls=settings.tls,
+        access=settings.access,
+        ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
+    )
 
 
 def artifact_models(settings: Settings) -> ArtifactModels:

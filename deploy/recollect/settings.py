@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     build_niceness: int = Field(default=19, ge=0, le=19)
     """How far builds and judgements asked for over gRPC stand back behind what serves: 0 not at all, 19 most. What a
     build makes on the cluster of `ray_address` are that cluster's tasks, and stand back as they do."""
+    max_request_bytes: int = Field(default=16 << 20, ge=1 << 10, lt=1 << 31)
+    """Largest request in bytes, of the admin services too; our clients send 16 MiB at most."""
     replicas: int = Field(default=2, ge=1)
     """Gateway replicas on this node; they share one port."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)
@@ -104,7 +106,7 @@ class Settings(BaseSettings):
     max_images: int = Field(default=16, ge=1)
     """Most images in one Classify request."""
     max_image_bytes: int = Field(default=10 << 20, ge=1)
-    """Largest image, in bytes; a request takes 16 MiB in all."""
+    """Largest image, in bytes; all of a request take `max_request_bytes`."""
     max_image_pixels: int = Field(default=40_000_000, ge=1)
     """Largest image, in pixels."""
     composed_model: str | None = None

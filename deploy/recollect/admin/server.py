@@ -83,6 +83,7 @@ class AdminServer:
                 share_port=False,
                 max_calls=MAX_CALLS,
                 max_connection_age_s=None,  # there is no other replica to find
+                max_request_bytes=settings.max_request_bytes,
                 tls=settings.tls,
                 access=settings.access,
             ),

@@ -1,13 +1,17 @@
 """All of the service's methods over real parts, in a process of its own: `fuzz_server.py DIRECTORY REDIS_URL`.
 
-Prints one line of JSON, the two ports, and serves until its standard input is closed.
+Prints one line of JSON, the two ports, and serves until its standard input is closed. Whatever is done with a path
+that has the `MARKER` in it is a line on standard error that begins with TOUCHED.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
 import sys
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +45,29 @@ from retrieval.index.sources import ArrayVectors
 from retrieval.index.spec import IndexSpec
 
 COUNT = 60
+MARKER = "leads-elsewhere"
+_WATCHED = ("open", "os.", "shutil.", "glob.", "tempfile.", "subprocess.", "sqlite3.")
+
+
+def watch_paths() -> None:
+    """Tell of every path with the marker, from now on."""
+
+    def told(event: str, *what: object) -> None:
+        if MARKER in repr(what):
+            sys.stderr.write(f"TOUCHED {event} {what!r}\n")
+
+    sys.addaudithook(lambda event, args: told(event, *args) if event.startswith(_WATCHED) else None)
+    # Looking whether something is there is no event of Python's.
+    for name in ("stat", "lstat", "access", "readlink"):
+        setattr(os, name, _telling(f"os.{name}", getattr(os, name), told))
+
+
+def _telling(event: str, look: Callable[..., object], told: Callable[..., None]) -> Callable[..., object]:
+    def telling(*args: object, **options: object) -> object:
+        told(event, *args)
+        return look(*args, **options)
+
+    return telling
 
 
 def publish_all(settings: Settings, work: Path) -> None:
@@ -122,6 +149,11 @@ def main() -> None:
     work, redis_url = Path(sys.argv[1]), sys.argv[2]
     settings = Settings(var=work / "var", index="items@stable", catalogue="shop@stable", build_niceness=0)
     publish_all(settings, work)
+    watch_paths()
+    # So that the test can tell watching from not watching: seen, and there is no such file.
+    Path(f"{MARKER}-looked").exists()
+    with contextlib.suppress(OSError):
+        Path(f"{MARKER}-opened").read_text()
     asyncio.run(serve(settings, redis_url))
 
 

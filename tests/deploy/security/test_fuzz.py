@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -77,7 +77,29 @@ TEXTS = (
     "NaN",
     "operations/20200101T000000-00000000",
     "*",
+    "../leads-elsewhere",
 )
+MARKER = "leads-elsewhere"
+"""As in `fuzz_server.py`, which tells of every path with it."""
+ELSEWHERE = (
+    f"../{MARKER}",
+    f"../../../../etc/{MARKER}",
+    f"/{MARKER}",
+    f"./{MARKER}",
+    f"items/../../{MARKER}",
+    f"items@../{MARKER}",
+    f"items/{MARKER}/..",
+    f"..\\{MARKER}",
+    f"small.parquet/../../{MARKER}",
+    f"{MARKER}\x00.json",
+    f"{MARKER}\n",
+    f"~/{MARKER}",
+    f"file:///{MARKER}",
+    f"operations/../{MARKER}",
+)
+"""Names that would lead out of where things of that name are."""
+NAMES = {"name", "version", "label", "expected_version", "gallery", "descriptor_set", "model", "parquet"}
+"""Fields of requests that name something, or where it is."""
 IN_FLIGHT = 24
 DEADLINE_S = 20.0
 
@@ -284,41 +306,54 @@ class Fuzzer:
 
     async def run(self, count: int) -> None:
         """Send `count` requests, the methods in turn."""
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
-        turn = methods()
-        slots = asyncio.Semaphore(IN_FLIGHT)
-        async with (
-            grpc.aio.insecure_channel(f"127.0.0.1:{self.ports['gateway']}", options=options) as gateway,
-            grpc.aio.insecure_channel(f"127.0.0.1:{self.ports['admin']}", options=options) as admin,
-            asyncio.TaskGroup() as group,
-        ):
+        turn, random = methods(), self.mutator.random
 
-            async def send(method, requests):
-                try:
-                    await self.send(admin if method.admin else gateway, method, requests)
-                finally:
-                    slots.release()
-
+        def made() -> Iterator[tuple[Method, list[bytes]]]:
             for number in range(count):
                 method = turn[number % len(turn)]
-                many = self.mutator.random.randrange(1, 4) if method.streams else 1
-                requests = [self.mutator.request(method) for _ in range(many)]
-                await slots.acquire()
-                group.create_task(send(method, requests))
+                parts = random.randrange(1, 4) if method.streams else 1
+                yield method, [self.mutator.request(method) for _ in range(parts)]
 
-    async def send(self, channel, method: Method, requests: list[bytes]) -> None:
-        kind = f"{'stream' if method.streams else 'unary'}_{'stream' if method.answers_stream else 'unary'}"
-        given = iter(requests) if method.streams else requests[0]
+        await self.each(made())
+
+    async def each(self, requests: Iterable[tuple[Method, list[bytes]]]) -> list[grpc.StatusCode]:
+        """Send them, some at one time; what each ended with."""
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+        codes: dict[int, grpc.StatusCode] = {}
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        addresses = {name: f"127.0.0.1:{self.ports[name]}" for name in ("gateway", "admin")}
+        with grpc.insecure_channel(addresses["gateway"], options=options) as streams:
+            async with (
+                grpc.aio.insecure_channel(addresses["gateway"], options=options) as gateway,
+                grpc.aio.insecure_channel(addresses["admin"], options=options) as admin,
+                asyncio.TaskGroup() as group,
+            ):
+
+                async def send(number, method, parts):
+                    channel = streams if method.streams else admin if method.admin else gateway
+                    try:
+                        codes[number] = await self.send(channel, method, parts)
+                    finally:
+                        slots.release()
+
+                for number, (method, parts) in enumerate(requests):
+                    await slots.acquire()
+                    group.create_task(send(number, method, parts))
+        return [codes[number] for number in sorted(codes)]
+
+    async def send(self, channel, method: Method, requests: list[bytes]) -> grpc.StatusCode:
         # A watch has no end, and a wait one that the request names.
         patience_s = 0.2 if method.path.endswith(("/Watch", "/WaitOperation")) else DEADLINE_S
-        call = getattr(channel, kind)(method.path)(given, timeout=patience_s)
         code, told = grpc.StatusCode.OK, ""
         try:
-            if method.answers_stream:
-                async for _ in call:
+            if method.streams:
+                # grpc.aio's client takes a stream that the server has ended for an error of its own.
+                await asyncio.to_thread(streamed, channel, method, requests, patience_s)
+            elif method.answers_stream:
+                async for _ in channel.unary_stream(method.path)(requests[0], timeout=patience_s):
                     pass
             else:
-                await call
+                await channel.unary_unary(method.path)(requests[0], timeout=patience_s)
         except grpc.RpcError as error:
             trailers = [str(value) for _, value in error.trailing_metadata() or ()]
             code, told = error.code(), " ".join([error.details() or "", *trailers])
@@ -326,6 +361,47 @@ class Fuzzer:
         self.reached.setdefault(method.path, set()).add(code)
         if code not in ALLOWED or any(telltale in told for telltale in TELLTALES):
             self.wrong.append((method.path, code, told[:300], [request.hex() for request in requests]))
+        return code
+
+
+def streamed(channel, method: Method, requests: list[bytes], patience_s: float) -> None:
+    kind = "stream_stream" if method.answers_stream else "stream_unary"
+    answers = getattr(channel, kind)(method.path)(iter(requests), timeout=patience_s)
+    if method.answers_stream:
+        for _ in answers:
+            pass
+
+
+def touched(log: str) -> list[str]:
+    """Lines of what was done with paths that requests had named, after those two that show that they are told."""
+    lines = [line for line in log.splitlines() if line.startswith("TOUCHED ")]
+    assert [line.split()[1] for line in lines[:2]] == ["os.stat", "open"], lines
+    return lines[2:]
+
+
+def placed(message, text: str, depth: int = 0) -> Iterator[tuple[str, object]]:
+    """A message with `text` in one of its strings, or those of messages in it, for each; with the field's name."""
+    for field in message.DESCRIPTOR.fields:
+        changed = type(message)()
+        changed.CopyFrom(message)
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if field.is_repeated:
+                getattr(changed, field.name).append(text)
+            else:
+                setattr(changed, field.name, text)
+            yield field.name, changed
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and depth < 3:
+            if field.message_type.GetOptions().map_entry:
+                continue
+            inner = GetMessageClass(field.message_type)()
+            for _, part in placed(inner, text, depth + 1):
+                changed = type(message)()
+                changed.CopyFrom(message)
+                if field.is_repeated:
+                    getattr(changed, field.name).append(part)
+                else:
+                    getattr(changed, field.name).CopyFrom(part)
+                yield field.name, changed
 
 
 def fuzz(server: dict, count: int, seed: int) -> Fuzzer:
@@ -337,6 +413,7 @@ def fuzz(server: dict, count: int, seed: int) -> Fuzzer:
     log = server["log"].read_text(errors="replace")
     assert "Traceback" not in log, log[log.index("Traceback") :][:3_000]
     assert "incident" not in log
+    assert touched(log) == []
     for port in ("gateway", "admin"):
         with grpc.insecure_channel(f"127.0.0.1:{server[port]}") as channel:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S)
@@ -358,6 +435,27 @@ def test_thousands_of_wrong_requests_get_answers_of_the_contract(server):
     for path in ("Recommender/Score", "Recommender/Recommend", "Histories/List", "ComposedRetrieval/Search"):
         reached = fuzzer.reached[f"/recollect_api.v1.{path}"]
         assert {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT} <= reached, path
+
+
+def test_names_that_lead_elsewhere_reach_no_file(server):
+    fuzzer = Fuzzer(server, 0)
+    requests = []
+    for method in methods():
+        for seed in method.seeds or (b"",):
+            base = method.message.FromString(seed)
+            requests += [(method, name, part) for text in ELSEWHERE for name, part in placed(base, text)]
+    codes = asyncio.run(fuzzer.each([(method, [part.SerializeToString()]) for method, _, part in requests]))
+    assert fuzzer.wrong == []
+    refused = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND}
+    taken = [
+        (method.path, name, str(part))
+        for (method, name, part), code in zip(requests, codes, strict=True)
+        # Operations are listed of all names: there is one collection.
+        if name in NAMES and code not in refused and not method.path.endswith("/ListOperations")
+    ]
+    assert taken == []
+    assert touched(server["log"].read_text(errors="replace")) == []
+    assert len({method.path for method, name, _ in requests if name in NAMES}) > 15
 
 
 @pytest.mark.slow
