@@ -8,7 +8,7 @@ ClientError             every error of a call; has `code` (the gRPC status), `re
 │                       (ABORTED)
 ├── NotPossible         what it was asked of does not allow it; `preconditions` say why, where it is several things
 │                       (FAILED_PRECONDITION)
-├── PermissionRefused   no valid token (UNAUTHENTICATED, PERMISSION_DENIED)
+├── PermissionRefused   no valid token, or none that allows the call (UNAUTHENTICATED, PERMISSION_DENIED)
 ├── DeadlineExceeded    no answer in time (DEADLINE_EXCEEDED)
 ├── Unavailable         the service or its store cannot be reached or is full (UNAVAILABLE, RESOURCE_EXHAUSTED)
 ├── Cancelled           the call was given up (CANCELLED)

@@ -13,7 +13,7 @@ from recollect.admin.server import AdminConfig, RunningAdmin
 from recollect.cli import app
 from recollect.security.certificates import TlsFiles
 from recollect.settings import Settings
-from recollect_api import RecollectClient, Unavailable
+from recollect_api import NotFound, RecollectClient, Unavailable
 from recollect_api.admin import AdminClient
 
 DAY = timedelta(days=1)
@@ -154,7 +154,7 @@ def test_callers_that_are_no_longer_trusted_are_refused_without_a_restart(
     assert score(mutual.port, user, **{**options, "root_certificates": ours, **theirs}) == 1.0
 
 
-def test_the_admin_server_is_guarded_likewise(authority, server, caller, tmp_path):
+def test_the_admin_server_is_guarded_likewise(authority, server, caller, tmp_path, caplog):
     settings = Settings(
         var=tmp_path / "var", tls_cert=server.certificate, tls_key=server.key, tls_client_ca=authority.path
     )
@@ -165,6 +165,10 @@ def test_the_admin_server_is_guarded_likewise(authority, server, caller, tmp_pat
                 stranger.list_index_versions()
         with AdminClient(target, tls=True, root_certificates=authority.roots, **showing(caller)) as known:
             assert known.list_index_versions().versions == ()
+            caplog.set_level(logging.INFO, logger="recollect.audit")
+            with pytest.raises(NotFound):
+                known.remove_unneeded_model_versions("dare")
+            assert '"certificate": "caller"' in caplog.text
         asked = ("--target", target, "--ca", authority.path, "--cert", caller.certificate, "--key", caller.key)
         done = CliRunner().invoke(app, ["index", "list", *map(str, asked)])
         assert done.exit_code == 0, done.output
