@@ -74,7 +74,7 @@ def run_one(store: str, config: TrainConfig, variant: Variant, seed: int, run: P
     torch.set_num_threads(1)
     result = run / RESULT_FILE
     if result.exists():
-        return read_json(result)
+        return {**read_json(result), "variant": variant.name}  # it may have run under another name
     events, own = EventStore(store), variant.of(config, seed)
     model = train(events, own, run)
     metrics = read_json(model / METRICS_FILE)

@@ -95,7 +95,8 @@ def test_a_run_is_measured_once_and_kept(shop_store: EventStore, tmp_path: Path)
     assert result["trained_per_cpu_s"] > 0
     assert result["scored_per_cpu_s"] > 0
     (run / "result.json").write_text(json.dumps({**result, "auc": 0.123}))
-    assert run_one(str(shop_store.directory), CONFIG, variant, 5, run)["auc"] == 0.123
+    again = run_one(str(shop_store.directory), CONFIG, Variant("dare, attention 2", "dare", 2), 5, run)
+    assert (again["auc"], again["variant"]) == (0.123, "dare, attention 2")
 
 
 def test_training_speed_leaves_validations_and_restarts_out() -> None:
