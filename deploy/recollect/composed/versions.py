@@ -81,6 +81,8 @@ class GalleryVersions:
                 self._holds.pop(name).release()
             raise GalleryNotFound(await asyncio.to_thread(self._not_found, name))
         found = self._open.get(name)
+        if found is None and await asyncio.to_thread(self._is_no_gallery, name):
+            raise GalleryNotFound(await asyncio.to_thread(self._not_found, name))
         if found is None or found.version != version:
             job = self._begin(name, version)
             if found is None:
@@ -158,6 +160,16 @@ class GalleryVersions:
                     found = self._open.get(name)
                     if found is None or found.version != version:
                         self._begin(name, version)
+
+    def _is_no_gallery(self, name: str) -> bool:
+        """Whether `name` is that of an index, which are kept beside galleries."""
+        try:
+            self._store.require_kind(name)
+        except RemoteError:
+            return False  # it will be seen when it is opened
+        except ArtifactError:
+            return True
+        return False
 
     def _not_found(self, name: str) -> str:
         names = sorted(self._store.all_last_seen(self._label))

@@ -2,6 +2,8 @@
 
 import threading
 
+import numpy as np
+import polars as pl
 import pytest
 
 from recollect.artifacts import GALLERIES, ArtifactStore, shared
@@ -44,6 +46,23 @@ def some_of(pictures, directory, numbers):
 
 def ids(answer):
     return {hit.image_id for hit in answer.hits}
+
+
+def test_an_index_is_no_gallery_whoever_asks(make_gallery, ask, tmp_path, caplog):
+    from recollect.indexes.building import IndexBuilder
+    from retrieval.index.building import BuildPlan
+    from retrieval.index.quality import Thresholds
+    from retrieval.index.sources import ArrayVectors
+    from retrieval.index.spec import IndexSpec
+
+    make_gallery()
+    source = ArrayVectors(pl.Series("id", [1, 2]), np.eye(2, dtype=np.float32), {})
+    builder = IndexBuilder(root=tmp_path / "indexes", thresholds=Thresholds(overlap=0), label="stable")
+    builder.rebuild("items", source, BuildPlan(choose=lambda _count, _dimension: IndexSpec()))
+    with pytest.raises(NotFound, match="no gallery 'items'; there is 'shop'"):
+        ask("items")
+    assert ask().hits
+    assert "cannot be opened" not in caplog.text
 
 
 def test_a_label_that_moves_is_followed_without_a_restart(
