@@ -22,7 +22,7 @@ T = TypeVar("T")
 DEFAULT_AIM = 0.97
 DEFAULT_KEEP, MAX_KEEP = 2, 1_000
 MAX_PATHS, MAX_PATH_CHARACTERS = 100, 500
-_PART = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]*"
+_PART = r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,254}"  # no file system has longer names
 _PATH = re.compile(rf"{_PART}(/{_PART})*")
 _REFERENCE = re.compile(rf"({NAME.pattern})([@/])({NAME.pattern})")
 _NAME_RULE = "1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"
@@ -207,8 +207,8 @@ def _require_paths(violations: Violations, paths: list[str]) -> None:
         if len(path) > MAX_PATH_CHARACTERS or not _PATH.fullmatch(path):
             violations.add(
                 f"parquet.paths[{index}]",
-                f"must be a path below the service's directory of build sources, its parts letters, digits, '.', '_', "
-                f"'-' or '=' that do not begin with '.', got {shown(path)}; put the file there and send its path",
+                f"must be a path below the service's directory of build sources, its parts up to 255 letters, digits, "
+                f"'.', '_', '-' or '=' that do not begin with '.', got {shown(path)}; put it there and send that",
             )
 
 

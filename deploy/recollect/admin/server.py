@@ -95,7 +95,7 @@ class AdminServer:
     async def start(self) -> int:
         """Listen; returns the port. SetupError where the port is taken, the address is not guarded, or another service
         administers `var`."""
-        require_guarded(self._settings)
+        require_guarded(self._settings, admin=True)
         self._stack.enter_context(_alone(self._settings.var))
         try:
             self._add_services()

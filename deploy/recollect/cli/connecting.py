@@ -14,7 +14,7 @@ from recollect.errors import RecollectError, SetupError
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
-    from recollect_api import RecollectClient
+    from recollect_api import RecollectClient, Unavailable
 
 SERVICE, COMPOSED_SERVICE = "recollect serve", "recollect serve --composed MODEL"
 """Commands that answer."""
@@ -108,10 +108,17 @@ def asking(target: str | None, *, timeout_s: float = 5.0, serves: str = SERVICE)
         try:
             yield client
         except Unavailable as error:
-            remedy = "" if error.reason else f"; is `{serves}` running there?"
-            raise RecollectError(f"{error}{remedy}") from error
+            raise RecollectError(f"{error}{remedy(error, serves)}") from error
         except ClientError as error:
             raise RecollectError(str(error)) from error
+
+
+def remedy(error: "Unavailable", serves: str) -> str:
+    """What may help where the service did not say anything, to be put behind the error."""
+    if error.reason:
+        return ""
+    how = "over TLS, where its certificate must be one of --ca, for this name" if connection()["tls"] else "without TLS"
+    return f"; is `{serves}` running there? It was called {how}"
 
 
 def _token_of(path: Path) -> str:

@@ -91,8 +91,8 @@ def _one_line(error: Exception) -> str:
 
 def _told(problem: "ErrorDetails") -> str:
     field = ".".join(map(str, problem["loc"]))
-    # A key, or a setting that may be a key's name misspelt, must not end up on a screen or in a log.
-    hidden = "key" in field or problem["type"] == "extra_forbidden"
+    # A key or token, or a setting that may be a key's name misspelt, must not end up on a screen or in a log.
+    hidden = "key" in field or field == "target_token" or problem["type"] == "extra_forbidden"
     return f"{field}: {problem['msg']}" + ("" if hidden else f", got {problem['input']!r}")
 
 

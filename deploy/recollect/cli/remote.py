@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect.cli.connecting import connection
+from recollect.cli.connecting import connection, remedy
 from recollect.errors import RecollectError
 from recollect.settings import Settings
 
@@ -43,8 +43,7 @@ def admin_at(target: str | None) -> "Iterator[AdminClient]":
         try:
             yield client
         except Unavailable as error:
-            remedy = "" if error.reason else "; is `recollect serve --admin-port` running there?"
-            raise RecollectError(f"{error}{remedy}") from error
+            raise RecollectError(f"{error}{remedy(error, 'recollect serve --admin-port')}") from error
         except ClientError as error:
             raise RecollectError(str(error)) from error
 

@@ -77,7 +77,7 @@ def list_tokens(
     if as_json:
         show_json(rows)
         return
-    columns = ["id", "name", "scopes", "state", "created", "expires", "rate"]
+    columns = ["id", "name", "scopes", "state", "expires", "rate"]
     show_table("", columns, [[cell(row[column]) for column in columns] for row in rows])
 
 
@@ -164,8 +164,8 @@ def _row(token: "Token") -> dict[str, Any]:
         "name": token.name,
         "scopes": _listed(token.scopes),
         "state": token.state(now()),
-        "created": token.created.isoformat(timespec="seconds"),
-        "expires": None if token.expires is None else token.expires.isoformat(timespec="seconds"),
+        "created": token.created.isoformat(" ", "minutes"),
+        "expires": None if token.expires is None else token.expires.isoformat(" ", "minutes"),
         "rate": token.rate,
     }
 

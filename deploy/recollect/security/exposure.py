@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from recollect.settings import Settings
 
 
-def require_guarded(settings: "Settings") -> None:
+def require_guarded(settings: "Settings", *, admin: bool | None = None) -> None:
     """SetupError where the gateway or the admin server would listen beyond this machine without TLS and tokens, and
-    nobody has said that this is wanted."""
-    hosts = {"host": settings.host, **({} if settings.admin_port is None else {"admin_host": settings.admin_host})}
+    nobody has said that this is wanted. `admin`: whether that server listens; None: if it has a port."""
+    administered = settings.admin_port is not None if admin is None else admin
+    hosts = {"host": settings.host, **({"admin_host": settings.admin_host} if administered else {})}
     missing = [
         what
-        for what, there in (("TLS (--tls-cert, --tls-key)", settings.tls), ("tokens (--tokens)", settings.tokens))
+        for what, there in (
+            ("TLS (--tls-cert, --tls-key)", settings.tls),
+            ("token that calls must carry (--tokens)", settings.tokens),
+        )
         if there is None
     ]
     if settings.insecure or not missing:
@@ -25,7 +29,7 @@ def require_guarded(settings: "Settings") -> None:
     for name, host in hosts.items():
         if not is_loopback(host):
             raise SetupError(
-                f"{name} {host or '(every interface)'} can be reached from other machines, and there are no "
+                f"{name} {host or '(every interface)'} can be reached from other machines, and there is no "
                 f"{' and no '.join(missing)}; give them, listen on 127.0.0.1, or say --insecure where something else "
                 "keeps strangers out, such as a private network or a proxy"
             )

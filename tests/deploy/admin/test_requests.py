@@ -75,6 +75,7 @@ def test_a_name_that_is_none_is_refused_everywhere(admin: AdminClient, name: str
         "a//b",
         "a b",
         "*",
+        pytest.param("a" * 256, id="a name that no file can have"),
     ],
     ids=repr,
 )

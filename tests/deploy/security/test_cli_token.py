@@ -95,3 +95,13 @@ def test_serve_reads_the_tokens_before_it_starts_anything(tmp_path, monkeypatch)
     assert done.exit_code == 1
     assert "`recollect token create` makes the file" in done.stderr
     assert not (tmp_path / "var").exists()
+
+
+def test_a_token_in_the_settings_is_never_shown(tmp_path, monkeypatch):
+    (tmp_path / "settings.toml").write_text("target_token = ['rcl_hidden']\nport = 'some'\n")
+    monkeypatch.setenv("RECOLLECT_CONFIG", str(tmp_path / "settings.toml"))
+    done = CliRunner().invoke(app, ["token", "list"])
+    assert done.exit_code == 1
+    assert "target_token: " in done.stderr
+    assert "got 'some'" in done.stderr
+    assert "rcl_hidden" not in done.output

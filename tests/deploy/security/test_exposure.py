@@ -44,7 +44,7 @@ def test_it_takes_both_tls_and_tokens_or_a_word(authority, tmp_path):
     pair = authority.issue("server")
     tls = {"tls_cert": pair.certificate, "tls_key": pair.key}
     tokens = {"tokens": tmp_path / "tokens.json"}
-    for given, says in ((tls, "no tokens"), (tokens, "no TLS"), ({}, "no TLS .* and no tokens")):
+    for given, says in ((tls, "no token"), (tokens, "no TLS"), ({}, "no TLS .* and no token")):
         with pytest.raises(SetupError, match=says):
             require_guarded(Settings(host="0.0.0.0", **given))
         require_guarded(Settings(host="0.0.0.0", insecure=True, **given))
@@ -71,9 +71,7 @@ def test_so_do_the_parts_by_themselves(tmp_path):
     with pytest.raises(SetupError, match=r"^host"):
         serve_app.run(Settings(host="0.0.0.0", port=0, var=tmp_path), None, redis_url="unix:///nowhere")
     with pytest.raises(SetupError, match=r"^admin_host"):
-        RunningAdmin(
-            AdminConfig(settings=Settings(admin_host="0.0.0.0", admin_port=0, var=tmp_path), port=0)
-        ).__enter__()
+        RunningAdmin(AdminConfig(settings=Settings(admin_host="0.0.0.0", var=tmp_path), port=0)).__enter__()
 
 
 def test_guarded_it_listens_everywhere(authority, tmp_path):
