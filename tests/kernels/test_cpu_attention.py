@@ -11,7 +11,7 @@ from torch import Tensor
 from recollect_kernels import loops, quantize_rows
 from recollect_kernels import threads as sharing
 from recollect_kernels.target_attention import cpu, cpu_gradients, reference
-from recsys.models import dare
+from recsys.models import dare, dot_product
 from recsys.models.batch import Batch
 
 pytest.importorskip("numba")
@@ -383,7 +383,7 @@ def test_dare_learns_what_it_learns_from_the_reference(n_items: int, monkeypatch
             given = dict(zip(HISTORY, history, strict=True)) | beside | {"positions": positions}
             return dare_result(pool(module, given, "whole" if positions is None else "kept"))
 
-        monkeypatch.setattr(dare, "target_attention", attend)
+        monkeypatch.setattr(dot_product, "target_attention", attend)
         gradients.append(torch.autograd.grad(model.loss(batch, l2=1e-6), list(model.parameters())))
     for (name, _), found, expected in zip(model.named_parameters(), *gradients, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6, msg=lambda text, name=name: name + text)
