@@ -38,6 +38,7 @@ def name_of(shape: Shape) -> str:
     return f"{shape.b}x{shape.t}x{shape.length}-d{shape.d}-k{shape.k}-{shape.table}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [pytest.param(shape, id=name_of(shape)) for shape in checked_shapes()])
 def test_compiles_without_spilling(shape: Shape, compiled: dict[str, list[dict[str, Any]]]) -> None:
     kernels = compiled[str(shape)]

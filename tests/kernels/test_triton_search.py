@@ -196,7 +196,9 @@ SPECIAL = [
         ]
     ],
 )
-@pytest.mark.parametrize("share", [0.02, 0.97, 1.0])
+@pytest.mark.parametrize(
+    "share", [pytest.param(0.02, marks=pytest.mark.slow), 0.97, pytest.param(1.0, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("values", SPECIAL)
 def test_special_values_rank_as_in_the_reference(
     values: list[float], share: float, dtype: str, path: SearchConfiguration
@@ -329,7 +331,7 @@ def _history_of_each(offsets, found, histories, EXTENT: tl.constexpr):  # type: 
     tl.store(found + 2 * piece + 1, piece - first_piece(tl.load(offsets + b), b, EXTENT))
 
 
-@pytest.mark.parametrize("histories", [1, 2, 127, 128, 129, 300])
+@pytest.mark.parametrize("histories", [1, 2, 127, 128, 129, pytest.param(300, marks=pytest.mark.slow)])
 def test_pieces_cover_every_history(histories: int) -> None:
     generator = torch.Generator().manual_seed(histories)
     lengths = torch.randint(0, 50, (histories,), generator=generator)
@@ -343,6 +345,7 @@ def test_pieces_cover_every_history(histories: int) -> None:
     assert len(set(map(tuple, found.tolist()))) == count, "no two programs do the same work"
 
 
+@pytest.mark.slow
 def test_more_histories_than_one_step_of_the_search_for_one() -> None:
     generator = torch.Generator().manual_seed(8)
     lengths = torch.randint(0, 20, (135,), generator=generator).tolist()
@@ -369,6 +372,7 @@ def test_default_configurations_find_the_same(
     check(query, keys.half(), rows, offsets, k, integers(-1, 2, (20,), generator), None)
 
 
+@pytest.mark.slow
 def test_the_longest_history_with_the_largest_k(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("RECOLLECT_KERNELS_CACHE", str(tmp_path))
     generator = torch.Generator().manual_seed(10)

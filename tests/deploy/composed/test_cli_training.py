@@ -93,6 +93,7 @@ def test_training_publishes_a_model_that_later_commands_find(run, drawn, start):
     assert again["model"] == trained["model"], "a finished run is found again"
 
 
+@pytest.mark.slow
 def test_two_workers_share_each_step(run, drawn, start):
     words = ("composed", "train", drawn, "--preset", "world", "--workers", "2", "--seed", "3", "--label", "", "--json")
     (trained,) = lines(run(*words))
@@ -100,6 +101,7 @@ def test_two_workers_share_each_step(run, drawn, start):
     assert {"r@1", "r_id@1"} <= trained["validation"].keys()
 
 
+@pytest.mark.slow
 def test_an_experiment_writes_table_runs_and_plot(run, drawn, start, var):
     folder = var / "report"
     result = run(
