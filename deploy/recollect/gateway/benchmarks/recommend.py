@@ -6,13 +6,11 @@ stages are then timed one by one, in turns, for the same users. It has a catalog
 one in a hundred costs 1 or less, which the first call makes no use of.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,15 @@ import polars as pl
 from recollect.catalogues.publishing import CatalogueGuard, publish_catalogue
 from recollect.catalogues.serving import FollowedCatalogue
 from recollect.embedded.redis import EmbeddedRedis
-from recollect.gateway.benchmarks.running import Row, Run, append_history, random_model, row, running_gateway
+from recollect.gateway.benchmarks.running import (
+    Row,
+    Run,
+    append_history,
+    print_rows,
+    random_model,
+    row,
+    running_gateway,
+)
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
@@ -165,13 +171,8 @@ def _catalogue(place: Path, sizes: Sizes) -> FollowedCatalogue:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print a JSON line a stage."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in asdict(Sizes()).items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args(arguments)
-    for measured in measure(Sizes(**vars(given))):
-        print(json.dumps(asdict(measured)))
+    """Print a JSON line a row."""
+    print_rows(measure, Sizes, __doc__, arguments)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ Random weights of DARE's published sizes take as long as trained ones. The gatew
 so that callers are as synchronous as product backends are.
 """
 
+import argparse
 import asyncio
+import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,17 @@ def row(stage: str, taken: Sequence[float]) -> Row:
     """The figures of calls that took so many seconds each."""
     p50, p99 = np.percentile(np.array(taken) * 1_000, [50, 99])
     return Row(stage=stage, p50_ms=round(float(p50), 3), p99_ms=round(float(p99), 3), calls=len(taken))
+
+
+def print_rows(
+    measure: Callable[[Any], list[Row]], sizes: type[Any], description: str | None, arguments: list[str] | None
+) -> None:
+    """Measure with the `sizes` that the command line names, a data class of whole numbers; print a JSON line a row."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in asdict(sizes()).items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    for measured in measure(sizes(**vars(parser.parse_args(arguments)))):
+        print(json.dumps(asdict(measured)))
 
 
 def random_model(directory: Path, items: int) -> ServedModel:

@@ -5,18 +5,16 @@ whatever else the machine does meets all of them. The last has more events appen
 is the newest `--cap`, as for the user before.
 """
 
-import argparse
-import json
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from recollect.embedded.redis import EmbeddedRedis
-from recollect.gateway.benchmarks.running import Row, append_history, random_model, row, running_gateway
+from recollect.gateway.benchmarks.running import Row, append_history, print_rows, random_model, row, running_gateway
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
@@ -82,12 +80,7 @@ def measure(sizes: Sizes) -> list[Row]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print a JSON line a row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in asdict(Sizes()).items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args(arguments)
-    for measured in measure(Sizes(**vars(given))):
-        print(json.dumps(asdict(measured)))
+    print_rows(measure, Sizes, __doc__, arguments)
 
 
 if __name__ == "__main__":
