@@ -160,6 +160,7 @@ def gateway_config(settings: Settings, port: int) -> GatewayConfig:
         recommend_candidates=settings.recommend_candidates,
         recommend_popularity=settings.recommend_popularity,
         max_images=settings.max_images,
+        most_wait_s=settings.max_wait_s,
         max_request_bytes=settings.max_request_bytes,
         tls=settings.tls,
         access=settings.access,

@@ -48,6 +48,7 @@ class CountingRanker:
     scale: float
     directory: Path
     ranked: list[int] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
 
     def rank(self, history_item_ids, candidate_item_ids, *, explain=False):
         history, candidates = np.asarray(history_item_ids), np.asarray(candidate_item_ids)
@@ -70,6 +71,10 @@ class CountingRanker:
             found_positions=positions if explain else None,
             found_weights=np.where(found, positions + 1, 0).astype(np.float32) if explain else None,
         )
+
+    def rank_together(self, calls):
+        self.together.append(len(calls))
+        return [self.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain) for call in calls]
 
 
 @dataclass(frozen=True)

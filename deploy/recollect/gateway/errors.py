@@ -18,6 +18,7 @@ RecollectError
     ├── ComposedDown        no model of composed retrieval answers (UNAVAILABLE)
     ├── ArtifactsDown       the place where machines share versions cannot be used (UNAVAILABLE)
     ├── TooManyWaiting      the encoder has enough to do (RESOURCE_EXHAUSTED)
+    ├── Overloaded          its turn would come too late (RESOURCE_EXHAUSTED)
     ├── ScoreNotServed      the service was started without a recommender (UNIMPLEMENTED)
     ├── NotServed           the service was started without classification (UNIMPLEMENTED)
     ├── ComposedNotServed   the service was started without composed retrieval (UNIMPLEMENTED)
@@ -215,6 +216,17 @@ class TooManyWaiting(CallError):  # noqa: N818
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_IMAGES_WAIT"
+
+
+class Overloaded(CallError):  # noqa: N818
+    """More calls come than can be answered, and the turn of this one would come too late."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ScoreNotServed(CallError):  # noqa: N818

@@ -1,5 +1,6 @@
 """Hold the model that answers: one reference, so that every reply is computed with, and labelled by, one version."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from recsys.models.popularity import NOTHING_POPULAR, Popularity
 if TYPE_CHECKING:
     from recollect.artifacts import Hold
     from recsys.models.dare import TableDtype
-    from recsys.ranking import Ranking
+    from recsys.ranking import Ranking, RankingCall
 
 
 NO_ITEMS = Catalogue(
@@ -35,6 +36,10 @@ class Ranker(Protocol):
         explain: bool = False,
     ) -> "Ranking":
         """Score candidates [T] by a history [L], oldest first."""
+        ...
+
+    def rank_together(self, calls: "Sequence[RankingCall]") -> "list[Ranking]":
+        """What `rank` gives for each of `calls`, in their order."""
         ...
 
 

@@ -1,14 +1,15 @@
 """Answer Recommender: read the history, rank the candidates, say what was missing."""
 
 import logging
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import grpc.aio  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
 from recollect.catalogues.serving import CatalogueSlot
+from recollect.gateway.admission import Admission
 from recollect.gateway.catalogue import CatalogueUse, FiltersOfModel, names_of, use_catalogue
 from recollect.gateway.display import displayed
 from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
@@ -17,16 +18,14 @@ from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
 from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall, check_score
-from recollect.gateway.workers import Workers, require_time
+from recollect.gateway.workers import Calling, RankingWork, Workers, deadline_of, require_time
 from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.serving_log import ServingLog
 from recsys.history.store import History, HistoryStore
+from recsys.ranking import Ranking, RankingCall
 from recsys.recommending.candidates import CandidateConfig
-
-if TYPE_CHECKING:
-    from recsys.ranking import Ranking
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +43,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         slot: ModelSlot | None,
         histories: HistoryStore,
         workers: Workers,
+        admission: Admission,
         history_limit: int,
         max_candidates: int,
         index: IndexSlot | None = None,
@@ -59,6 +59,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._candidates = candidates or CandidateConfig()
         self._histories = histories
         self._workers = workers
+        self._admission = admission
         self._history_limit = history_limit
         self._max_candidates = max_candidates
 
@@ -70,11 +71,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         call = check_score(request, max_candidates=self._max_candidates)
         use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
         require_time(context)
-        history = await self._read(call.user_id, call.before_ms)
-        require_time(context)
-        # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
-        model = slot.current
-        return await self._workers.run(partial(_answer, request, call, model, history, use, self._log))
+        until = deadline_of(context)
+        with self._admission.turn(until):
+            history = await self._read(call.user_id, call.before_ms)
+            # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
+            work = _ScoreWork(request, call, slot.current, history, use, self._log)
+            return await self._workers.run(work.to_rank(), until=until)
 
     async def Recommend(  # noqa: N802 - gRPC's name
         self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
@@ -87,12 +89,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         # Taken once, as model and index below: what is filtered and what is displayed are of one version.
         use = use_catalogue(self._catalogue, call.wanted, call.display, filters=True)
         require_time(context)
-        history = await self._read(call.user_id, call.before_ms)
-        require_time(context)
-        # Each taken once, as above.
-        model, index = slot.current, self._index.current
-        return await self._workers.run(
-            partial(
+        until = deadline_of(context)
+        with self._admission.turn(until):
+            history = await self._read(call.user_id, call.before_ms)
+            # Each taken once, as above.
+            model, index = slot.current, self._index.current
+            work = partial(
                 answer_recommend,
                 request,
                 call,
@@ -104,7 +106,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
                 self._filters,
                 self._log,
             )
-        )
+            return await self._workers.run(Calling(work), until=until)
 
     def _served(self) -> ModelSlot:
         if self._slot is None:
@@ -125,32 +127,45 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
 _NO_ITEMS: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
-def _answer(
-    request: recommender_pb2.ScoreRequest,
-    call: ScoreCall,
-    model: ServedModel,
-    history: History | None,
-    use: CatalogueUse | None,
-    serving_log: ServingLog | None,
-) -> recommender_pb2.ScoreResponse:
-    """Rank and put the answer together; blocking, a thousand explanations alone take tens of milliseconds."""
-    behaviours = _NO_ITEMS if history is None else history.item_ids
-    sampled = serving_log is not None and history is not None and serving_log.samples()
-    ranking = model.ranker.rank(behaviours, call.item_ids, explain=request.explain or sampled)
-    if sampled and serving_log is not None and history is not None:
-        keep(
-            serving_log,
-            call="score",
-            user_id=call.user_id,
-            request_id=request.request_id,
-            before_ms=call.before_ms,
-            model=model,
-            index=None,
-            history=history,
-            item_ids=call.item_ids,
-            ranking=ranking,
+@dataclass(frozen=True, slots=True)
+class _ScoreWork:
+    """One Score call, read and ready to be ranked."""
+
+    request: recommender_pb2.ScoreRequest
+    call: ScoreCall
+    model: ServedModel
+    history: History | None
+    use: CatalogueUse | None
+    log: ServingLog | None
+
+    def to_rank(self) -> RankingWork[recommender_pb2.ScoreResponse]:
+        """The work for a thread; a thousand explanations alone take tens of milliseconds."""
+        sampled = self.log is not None and self.history is not None and self.log.samples()
+        return RankingWork(
+            ranker=self.model.ranker,
+            call=RankingCall(
+                history_item_ids=_NO_ITEMS if self.history is None else self.history.item_ids,
+                candidate_item_ids=self.call.item_ids,
+                explain=self.request.explain or sampled,
+            ),
+            answer=partial(self._answer, sampled=sampled),
         )
-    return _response(request, call, model, history, ranking, use)
+
+    def _answer(self, ranking: Ranking, *, sampled: bool) -> recommender_pb2.ScoreResponse:
+        if sampled and self.log is not None and self.history is not None:
+            keep(
+                self.log,
+                call="score",
+                user_id=self.call.user_id,
+                request_id=self.request.request_id,
+                before_ms=self.call.before_ms,
+                model=self.model,
+                index=None,
+                history=self.history,
+                item_ids=self.call.item_ids,
+                ranking=ranking,
+            )
+        return _response(self.request, self.call, self.model, self.history, ranking, self.use)
 
 
 def _response(
@@ -158,7 +173,7 @@ def _response(
     call: ScoreCall,
     model: ServedModel,
     history: History | None,
-    ranking: "Ranking",
+    ranking: Ranking,
     use: CatalogueUse | None,
 ) -> recommender_pb2.ScoreResponse:
     length = 0 if history is None else len(history.item_ids)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from recollect.catalogues.serving import CatalogueSlot
 from recollect.classification.calls import ClassificationBackend
 from recollect.composed.calls import ComposedBackend
+from recollect.gateway.admission import Admission
 from recollect.gateway.classifier import ClassifierServicer
 from recollect.gateway.composed import ComposedRetrievalServicer
 from recollect.gateway.descriptor_sets import DescriptorSetsServicer
@@ -69,6 +70,8 @@ class GatewayConfig(ListenerConfig):
     """Most images in one Classify request."""
     ranking_threads: int = 1
     """Threads that rank; more than the cores of a replica only make all of them slower."""
+    most_wait_s: float = 0.05
+    """How long a call that ranks may wait for its turn; one that would wait longer is refused at once."""
 
     def __post_init__(self) -> None:
         ListenerConfig.__post_init__(self)  # a class with slots is made twice, which super() does not know
@@ -76,6 +79,8 @@ class GatewayConfig(ListenerConfig):
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.most_wait_s <= 0:
+            raise ValueError(f"most_wait_s must be more than 0, got {self.most_wait_s}")
 
 
 class Gateway:
@@ -112,6 +117,7 @@ class Gateway:
             slot=slot,
             histories=histories,
             workers=self._workers,
+            admission=Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads),
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
             index=index,
