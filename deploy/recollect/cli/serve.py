@@ -148,7 +148,7 @@ def serve(
     try:
         with err.status("starting Redis") as status, history_redis(settings, own=True) as redis_url:
             status.update("starting Ray")
-            with ray_cluster(settings, show_logs=True):
+            with ray_cluster(settings, show_logs=True, serving=True):
                 # Ray has put a handler of its own in place.
                 stop.listen()
                 status.update(f"starting {settings.replicas} gateways with {served or 'no recommender'}")
