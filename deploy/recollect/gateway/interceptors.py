@@ -11,6 +11,7 @@ import grpc.aio  # type: ignore[import-untyped]
 
 from recollect.errors import RemoteError
 from recollect.gateway.errors import CallError, abort, artifacts_down, incident
+from recollect.gateway.request_ids import request_id
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 await abort(context, artifacts_down(error))
             except Exception:
                 name = uuid.uuid4().hex
-                request_id = getattr(request, "request_id", "")
-                log.exception("incident %s in %s, request_id %r", name, method, request_id)
+                log.exception("incident %s in %s, request_id %r", name, method, request_id.get())
                 await abort(context, incident(name))
 
         return wrap(

@@ -20,6 +20,8 @@ from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import Calling, RankingWork, Workers, deadline_of, require_time
 from recollect.indexes.serving import IndexSlot
+from recollect.telemetry.answers import answered, redis_failed
+from recollect.telemetry.stages import stage
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.serving_log import ServingLog
@@ -116,11 +118,14 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
     async def _read(self, user_id: str, before_ms: int | None) -> History | None:
         """The history, or None where it cannot be had: a worse answer is better than none."""
         try:
-            return await self._histories.read(user_id, limit=self._history_limit, before_ms=before_ms)
+            with stage("history"):
+                return await self._histories.read(user_id, limit=self._history_limit, before_ms=before_ms)
         except HistoryUnavailable as error:
+            redis_failed()
             log.warning("scoring without a history: %s", error)
         except HistoryError:
-            log.exception("scoring without a history: that of %r cannot be read", user_id)
+            redis_failed()
+            log.exception("scoring without a history, which cannot be read")
         return None
 
 
@@ -185,6 +190,7 @@ def _response(
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
     if unknown:
         degraded.append(recommender_pb2.DEGRADED_REASON_ITEM_UNKNOWN)
+    answered("Score", history=None if history is None else length, candidates=len(call.item_ids), degraded=degraded)
     shown = [] if use is None else displayed(use.catalogue.metadata, call.item_ids, use.display)
     return recommender_pb2.ScoreResponse(
         scores=ranking.scores.tolist(),

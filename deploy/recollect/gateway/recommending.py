@@ -15,6 +15,8 @@ from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import Violations, check_as_of, check_display
 from recollect.indexes.serving import ServedIndex
+from recollect.telemetry.answers import answered
+from recollect.telemetry.stages import stage
 from recollect_api.v1 import metadata_pb2, recommender_pb2
 from recsys.history.serving_log import ServingLog
 from recsys.history.store import History
@@ -75,6 +77,7 @@ def check_recommend(request: recommender_pb2.RecommendRequest) -> RecommendCall:
     )
 
 
+@stage("recommending")
 def answer_recommend(
     request: recommender_pb2.RecommendRequest,
     call: RecommendCall,
@@ -143,6 +146,12 @@ def answer_recommend(
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
     elif len(behaviours) == 0:
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
+    answered(
+        "Recommend",
+        history=None if history is None else len(behaviours),
+        candidates=found.candidates,
+        degraded=degraded,
+    )
     return recommender_pb2.RecommendResponse(
         items=[
             recommender_pb2.RecommendedItem(

@@ -18,6 +18,7 @@ from recollect.gateway.models import NO_ITEMS, ModelSlot, ModelSource
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import IndexSource
+from recollect.telemetry.setup import Telemetry, TelemetryConfig
 from recsys.data.catalogue import UNKNOWN_ROW
 from recsys.history import EventSource, HistoryConfig, HistoryStore, now_ms
 from recsys.history.serving_log import ServingLog, ServingLogConfig
@@ -48,8 +49,9 @@ class GatewayReplica:
         catalogue: CatalogueSource | None = None,
         events: Path | None = None,
         serving_log: ServingLogConfig | None = None,
+        telemetry: TelemetryConfig | None = None,
     ) -> None:
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._telemetry = await asyncio.to_thread(Telemetry, telemetry or TelemetryConfig(), "gateway")
         use_one_torch_thread()
         self._models = models
         self._desired = desired
@@ -112,6 +114,7 @@ class GatewayReplica:
             if followed is not None:
                 followed.close()
         await self._histories.close()
+        await asyncio.to_thread(self._telemetry.stop)
 
     def _are_items(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of `ids` are items of the model that answers now; all of them where it tells none."""
