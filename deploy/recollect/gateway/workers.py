@@ -187,6 +187,7 @@ class Workers:
                     if taken:
                         self._tell_depth()
                         return taken
+                self._tell_depth()
                 self._changed.wait()
 
     def _tell_depth(self) -> None:

@@ -7,7 +7,9 @@ a caller, and each has few values.
 """
 
 import os
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 if _directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     # The lines below open files there; on another node than the first nobody has made it yet.
@@ -17,6 +19,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
 """All metrics of this process."""
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+@cache
+def of(metric: M, *labels: str) -> M:
+    """The part of `metric` with those values of its labels, remembered: `labels` takes longer than to count."""
+    return metric.labels(*labels)
+
 
 _SECONDS = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
@@ -102,6 +113,9 @@ REPLICAS_SERVING = Gauge(
     ["kind", "name", "version"],
     multiprocess_mode="livesum",
     registry=REGISTRY,
+)
+PROCESS_STARTS = Counter(
+    "recollect_process_starts", "Processes that were started, those that have ended too.", ["role"], registry=REGISTRY
 )
 PROCESS_START = Gauge(
     "recollect_process_start_time_seconds",
