@@ -81,7 +81,7 @@ def proxied(service: BenchedService) -> Iterator[None]:
     serve.run(
         deployment.bind(model=service.model_directory, redis_url=service.redis_url),
         name=APPLICATION,
-        route_prefix=None,
+        route_prefix=f"/{APPLICATION}",  # its proxy knows no application without one
     )
     try:
         yield
