@@ -1,7 +1,6 @@
 """Run the gateway on Ray Serve: replicas that share one port, heal, drain, and swap models without a failed call."""
 
 import logging
-import os
 import re
 import socket
 from types import TracebackType
@@ -15,6 +14,7 @@ from recollect.composed.config import ComposedConfig
 from recollect.composed.deployment import ComposedReplica
 from recollect.composed.models import shown_model
 from recollect.composed_training import composed_path
+from recollect.cores import usable_cores
 from recollect.encoders import encoder_path, text_cache_directory
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
@@ -80,28 +80,14 @@ def run(
     desired = DesiredModel(application=application)
     config = gateway_config(settings, port)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **DEPLOYMENT_OPTIONS)(GatewayReplica)
+    gateways = gateway_application(
+        settings, config, model=reference, models=source, redis_url=redis_url, desired=desired
+    )
     try:
         if reference is not None:
             desired.set(reference)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
-        handle = serve.run(
-            deployment.bind(
-                config=config,
-                redis_url=redis_url,
-                redis_timeout_s=settings.redis_timeout_s,
-                models=source,
-                desired=desired,
-                classification=_classification(settings) if settings.classification else None,
-                composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
-                index=index_source(settings),
-                catalogue=catalogue_source(settings),
-                events=None if settings.events is None else settings.events.resolve(),
-                serving_log=_serving_log(settings),
-            ),
-            name=application,
-            route_prefix=None,
-        )
+        handle = serve.run(gateways, name=application, route_prefix=None)
     except RuntimeError as error:
         reason = _reason(application) or str(error)
         serve.delete(application)
@@ -109,6 +95,42 @@ def run(
         reservation.close()
         raise SetupError(f"the gateway does not start: {reason}") from error
     return RunningGateway(handle, config, source, desired, reservation)
+
+
+def gateway_application(
+    settings: Settings,
+    config: GatewayConfig,
+    *,
+    model: str | None,
+    models: ModelSource | None,
+    redis_url: str,
+    desired: DesiredModel | None = None,
+    most_per_node: int | None = None,
+) -> "Application":
+    """What Serve runs: gateways that listen as `config` says, and the deployments that they call.
+
+    `model` is what replicas load from `models`: they follow it where it is a label, unless `desired` says what answers.
+    `most_per_node` gateways run on one node of a cluster; None: any number.
+    """
+    from ray import serve
+
+    options = DEPLOYMENT_OPTIONS | ({} if most_per_node is None else {"max_replicas_per_node": most_per_node})
+    deployment = serve.deployment(
+        name="Gateway", num_replicas=settings.replicas, user_config={"model": model}, **options
+    )
+    return deployment(GatewayReplica).bind(
+        config=config,
+        redis_url=redis_url,
+        redis_timeout_s=settings.redis_timeout_s,
+        models=models,
+        desired=desired,
+        classification=_classification(settings) if settings.classification else None,
+        composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
+        index=index_source(settings),
+        catalogue=catalogue_source(settings),
+        events=None if settings.events is None else settings.events.resolve(),
+        serving_log=_serving_log(settings),
+    )
 
 
 def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
@@ -164,8 +186,13 @@ def gateway_config(settings: Settings, port: int) -> GatewayConfig:
         max_request_bytes=settings.max_request_bytes,
         tls=settings.tls,
         access=settings.access,
-        ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
+        ranking_threads=max(1, cores_of(settings) // settings.replicas),
     )
+
+
+def cores_of(settings: Settings) -> int:
+    """Cores that the replicas of a node share."""
+    return settings.cores or usable_cores()
 
 
 def artifact_models(settings: Settings) -> ArtifactModels:
@@ -206,7 +233,7 @@ def classification_config(settings: Settings) -> ClassificationConfig:
 
     Raises ArtifactError for an encoder of our own that is not there.
     """
-    cores = os.cpu_count() or 1
+    cores = cores_of(settings)
     return ClassificationConfig(
         encoder=encoder_path(settings, settings.encoder),
         runtime=settings.encoder_runtime,
@@ -240,7 +267,7 @@ def composed_config(settings: Settings, model: str) -> ComposedConfig:
 
     Raises ArtifactError for a model of our own that is not there.
     """
-    cores = os.cpu_count() or 1
+    cores = cores_of(settings)
     path = composed_path(settings, model)
     return ComposedConfig(
         model=path,

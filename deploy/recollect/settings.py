@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     RESOURCE_EXHAUSTED and when to come again."""
     replicas: int = Field(default=2, ge=1)
     """Gateway replicas on this node; they share one port."""
+    cores: int | None = Field(default=None, ge=1)
+    """Processor cores that they share; None: those that this process may use, in a container those of its limit. Where
+    the nodes of a cluster have others than the one that builds the application, say it."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)
     """Longest history that is kept and scored, in events."""
     recommender: bool = True

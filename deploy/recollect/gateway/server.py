@@ -12,6 +12,7 @@ from recollect.gateway.descriptor_sets import DescriptorSetsServicer
 from recollect.gateway.histories import HistoriesServicer
 from recollect.gateway.interceptors import ErrorInterceptor
 from recollect.gateway.listener import Listener, ListenerConfig
+from recollect.gateway.load import Load, LoadInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
 from recollect.gateway.workers import Workers
@@ -103,6 +104,8 @@ class Gateway:
         serving_log: ServingLog | None = None,
     ) -> None:
         self.config = config
+        self.load = Load()
+        """How many calls it works on."""
         self._workers = Workers(config.ranking_threads)
         self._listener = Listener(
             config,
@@ -110,7 +113,7 @@ class Gateway:
                 recommender=slot is not None, classification=classification is not None, composed=composed is not None
             ),
             known=services_of(recommender=True, classification=True, composed=True),
-            interceptors=[ErrorInterceptor()],
+            interceptors=[LoadInterceptor(self.load), ErrorInterceptor()],
         )
         server = self._listener.server
         recommender = RecommenderServicer(
