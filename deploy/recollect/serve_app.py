@@ -6,7 +6,8 @@ import socket
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from recollect.artifacts import shared_at
+from recollect.artifacts import MODELS, shared_at
+from recollect.artifacts.following import split_reference
 from recollect.catalogues.serving import CatalogueSource
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
@@ -18,6 +19,7 @@ from recollect.cores import usable_cores
 from recollect.encoders import encoder_path, text_cache_directory
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
+from recollect.gateway.canary import CanaryConfig
 from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ArtifactModels, ModelSource
 from recollect.gateway.replica import DRAIN_S, GatewayReplica
@@ -126,6 +128,7 @@ def gateway_application(
         desired=desired,
         classification=_classification(settings) if settings.classification else None,
         composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
+        canary=canary_config(settings),
         index=index_source(settings),
         catalogue=catalogue_source(settings),
         events=None if settings.events is None else settings.events.resolve(),
@@ -143,12 +146,15 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
         except ArtifactError as error:
             raise ArtifactError(f"{error}; --no-recommender serves without one") from error
     else:
-        for option, value in (("--index", settings.index), ("--catalogue", settings.catalogue)):
+        needing = (("--index", settings.index), ("--catalogue", settings.catalogue), ("--canary", settings.canary))
+        for option, value in needing:
             if value is not None:
                 raise SetupError(
                     f"{option} {value} is for the recommender, and --no-recommender leaves that out; take one of them "
                     "away"
                 )
+    if settings.canary is not None:
+        split_reference(settings.canary, MODELS)
     if settings.classification:
         classification_config(settings)
     if settings.composed_model is not None:
@@ -198,6 +204,15 @@ def cores_of(settings: Settings) -> int:
 def artifact_models(settings: Settings) -> ArtifactModels:
     """The published models of this deployment; the whole path, since replicas have another working directory."""
     return ArtifactModels(root=settings.var.resolve() / "models", shared=shared_at(settings, "models"))
+
+
+def canary_config(settings: Settings) -> CanaryConfig | None:
+    """The model that is tried on some; None where none is set."""
+    if settings.canary is None:
+        return None
+    return CanaryConfig(
+        reference=settings.canary, share=settings.canary_share, shadow_share=settings.canary_shadow_share
+    )
 
 
 def index_source(settings: Settings) -> IndexSource | None:

@@ -89,6 +89,13 @@ class Settings(BaseSettings):
     """Longest history that is kept and scored, in events."""
     recommender: bool = True
     """Whether the gateway scores and recommends items, which takes a model of `recollect train`."""
+    canary: str | None = None
+    """Model that is tried on some users, as `dare@canary`; its label is followed, and need not be there yet. None tries
+    none."""
+    canary_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the users who get its answers, always the same ones; the replies name its version."""
+    canary_shadow_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the other users whose Score calls it ranks, too, once they are answered, to be compared."""
     max_candidates: int = Field(default=1_000, ge=1)
     """Most candidates in one Score request."""
     index: str | None = None

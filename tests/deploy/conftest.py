@@ -231,6 +231,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             composed=None,
             index=None,
             catalogue=None,
+            canary=None,
             source=None,
             serving_log=None,
             **config: Any,
@@ -244,6 +245,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 composed=composed,
                 index=index,
                 catalogue=catalogue,
+                canary=canary,
                 source=source,
                 serving_log=serving_log,
             )

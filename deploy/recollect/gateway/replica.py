@@ -14,6 +14,7 @@ from recollect.catalogues.serving import CatalogueSource, FollowedCatalogue
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
 from recollect.composed.deployment import ComposedReplica, RemoteComposed
 from recollect.errors import ArtifactError
+from recollect.gateway.canary import Canary, CanaryConfig
 from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import NO_ITEMS, ModelSlot, ModelSource
 from recollect.gateway.scaling import CALLS_IN_FLIGHT
@@ -50,6 +51,7 @@ class GatewayReplica:
         desired: DesiredModel | None,
         classification: "DeploymentHandle[ClassificationReplica] | None" = None,
         composed: "DeploymentHandle[ComposedReplica] | None" = None,
+        canary: CanaryConfig | None = None,
         index: IndexSource | None = None,
         catalogue: CatalogueSource | None = None,
         events: Path | None = None,
@@ -71,6 +73,7 @@ class GatewayReplica:
         self._reference = ""
         self._failed = ""
         self._slot: ModelSlot | None = None
+        self._canary = None if canary is None or models is None else Canary(models, canary)
         self._index_source, self._catalogue_source = index, catalogue
         self._index: FollowedIndex | None = None
         self._catalogue: FollowedCatalogue | None = None
@@ -107,10 +110,14 @@ class GatewayReplica:
             self._catalogue = await asyncio.to_thread(self._catalogue_source.open)
         followed = [each for each in (self._index, self._catalogue) if each is not None]
         self._looking = [asyncio.create_task(each.follow()) for each in followed]
+        if self._canary is not None:
+            await self._canary.look()
+            self._looking.append(asyncio.create_task(self._canary.follow()))
         # Only now, with all that answers: a replica that listens gets its share of the connections.
         self._gateway = Gateway(
             self._config,
             slot=self._slot,
+            canary=self._canary,
             histories=self._histories,
             classification=self._classification,
             composed=self._composed,
@@ -151,7 +158,7 @@ class GatewayReplica:
             await self._gateway.stop(DRAIN_S)
         if self._log is not None:
             await asyncio.to_thread(self._log.close)
-        for followed in (self._index, self._catalogue):
+        for followed in (self._index, self._catalogue, self._canary):
             if followed is not None:
                 followed.close()
         await self._histories.close()

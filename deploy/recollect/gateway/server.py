@@ -6,6 +6,7 @@ from recollect.catalogues.serving import CatalogueSlot
 from recollect.classification.calls import ClassificationBackend
 from recollect.composed.calls import ComposedBackend
 from recollect.gateway.admission import Admission
+from recollect.gateway.canary import Canary
 from recollect.gateway.classifier import ClassifierServicer
 from recollect.gateway.composed import ComposedRetrievalServicer
 from recollect.gateway.descriptor_sets import DescriptorSetsServicer
@@ -15,6 +16,7 @@ from recollect.gateway.listener import Listener, ListenerConfig
 from recollect.gateway.load import Load, LoadInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
+from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers
 from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import (
@@ -85,8 +87,8 @@ class GatewayConfig(ListenerConfig):
 
 
 class Gateway:
-    """One server, over one history store and, where there are any, a model slot, an index, a catalogue and backends for
-    pictures.
+    """One server, over one history store and, where there are any, a model slot, a canary, an index, a catalogue and
+    backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -101,12 +103,14 @@ class Gateway:
         composed: ComposedBackend | None = None,
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
+        canary: Canary | None = None,
         serving_log: ServingLog | None = None,
     ) -> None:
         self.config = config
         self.load = Load()
         """How many calls it works on."""
         self._workers = Workers(config.ranking_threads)
+        self._trial = ModelTrial(slot, self._workers, canary=canary)
         self._listener = Listener(
             config,
             served=services_of(
@@ -117,7 +121,7 @@ class Gateway:
         )
         server = self._listener.server
         recommender = RecommenderServicer(
-            slot=slot,
+            trial=self._trial,
             histories=histories,
             workers=self._workers,
             admission=Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads),
@@ -152,4 +156,5 @@ class Gateway:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
         await self._listener.stop(grace_s)
         await self._histories.close()
+        await self._trial.close()
         self._workers.close()
