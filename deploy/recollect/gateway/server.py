@@ -110,6 +110,7 @@ class Gateway:
         self.load = Load()
         """How many calls it works on."""
         self._workers = Workers(config.ranking_threads)
+        self._admission = Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads)
         self._trial = ModelTrial(slot, self._workers, canary=canary)
         self._listener = Listener(
             config,
@@ -124,7 +125,7 @@ class Gateway:
             trial=self._trial,
             histories=histories,
             workers=self._workers,
-            admission=Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads),
+            admission=self._admission,
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
             index=index,
