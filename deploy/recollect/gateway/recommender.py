@@ -1,6 +1,7 @@
 """Answer Recommender: read the history, rank the candidates, say what was missing."""
 
 import logging
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,11 @@ from recollect.catalogues.serving import CatalogueSlot
 from recollect.gateway.catalogue import CatalogueUse, FiltersOfModel, names_of, use_catalogue
 from recollect.gateway.display import displayed
 from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
-from recollect.gateway.explanations import explanations
+from recollect.gateway.explaining import answer_explain, check_explain
+from recollect.gateway.explanations import degraded_by, explanations
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
+from recollect.gateway.score_stream import StreamLimits, answer_rows
 from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import Workers, require_time
@@ -46,6 +49,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         workers: Workers,
         history_limit: int,
         max_candidates: int,
+        streams: StreamLimits,
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
         candidates: CandidateConfig | None = None,
@@ -61,6 +65,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._workers = workers
         self._history_limit = history_limit
         self._max_candidates = max_candidates
+        self._streams = streams
 
     async def Score(  # noqa: N802 - gRPC's name
         self, request: recommender_pb2.ScoreRequest, context: grpc.aio.ServicerContext
@@ -75,6 +80,31 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         # Taken once: the scores and the label below are this model's, whatever is swapped in meanwhile.
         model = slot.current
         return await self._workers.run(partial(_answer, request, call, model, history, use, self._log))
+
+    async def ScoreStream(  # type: ignore[override]  # noqa: N802 - it writes its answers to the context
+        self, requests: AsyncIterator[recommender_pb2.ScoreStreamRequest], context: grpc.aio.ServicerContext
+    ) -> None:
+        """Score every row of `requests`, each with an answer of its own."""
+        self._served()
+        # A caller who waits for this never writes to a stream that was refused, which some gRPC libraries mistake.
+        await context.send_initial_metadata(())
+
+        async def score(request: recommender_pb2.ScoreRequest) -> recommender_pb2.ScoreResponse:
+            return await self.Score(request, context)
+
+        await answer_rows(requests, score, context.write, self._streams)
+
+    async def Explain(  # noqa: N802 - gRPC's name
+        self, request: recommender_pb2.ExplainRequest, context: grpc.aio.ServicerContext
+    ) -> recommender_pb2.ExplainResponse:
+        """What the scores of the items of `request` rest on, in their order."""
+        slot = self._served()
+        call = check_explain(request)
+        use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
+        require_time(context)
+        history = await self._read(call.user_id, call.before_ms)
+        require_time(context)
+        return await self._workers.run(partial(answer_explain, request, call, slot.current, history, use))
 
     async def Recommend(  # noqa: N802 - gRPC's name
         self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
@@ -163,13 +193,6 @@ def _response(
 ) -> recommender_pb2.ScoreResponse:
     length = 0 if history is None else len(history.item_ids)
     unknown = np.flatnonzero(~ranking.known).tolist()
-    degraded = []
-    if history is None:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
-    elif length == 0:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
-    if unknown:
-        degraded.append(recommender_pb2.DEGRADED_REASON_ITEM_UNKNOWN)
     shown = [] if use is None else displayed(use.catalogue.metadata, call.item_ids, use.display)
     return recommender_pb2.ScoreResponse(
         scores=ranking.scores.tolist(),
@@ -177,7 +200,7 @@ def _response(
         model_version=model.version,
         history_version=0 if history is None else history.version,
         history_length=length,
-        degraded=degraded,
+        degraded=degraded_by(history, unknown=bool(unknown)),
         unknown_positions=unknown,
         explanations=explanations(len(request.item_ids), history, ranking, names_of(use)) if request.explain else (),
         request_id=request.request_id,
