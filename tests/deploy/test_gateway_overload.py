@@ -54,6 +54,7 @@ def test_a_call_that_would_wait_too_long_is_refused_at_once_with_when_to_come_ag
     # Two at once, and as many behind them as 0.3 s have room for at 0.05 s each; more while it was faster.
     assert 4 <= len(answered) <= 30
     assert {error.reason for error in refused} == {"OVERLOADED"}
+    assert all(0 < error.retry_after_s <= 1 for error in refused)
 
 
 def test_after_an_overload_calls_are_answered_as_before(start_gateway, slow):

@@ -1,6 +1,8 @@
 """Answer Recommender: read the history, rank the candidates, say what was missing."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from functools import partial
 
 import grpc.aio  # type: ignore[import-untyped]
@@ -9,12 +11,14 @@ from recollect.catalogues.serving import CatalogueSlot
 from recollect.gateway.admission import Admission
 from recollect.gateway.catalogue import FiltersOfModel, use_catalogue
 from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
+from recollect.gateway.explaining import answer_explain, check_explain
 from recollect.gateway.models import ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
+from recollect.gateway.score_stream import StreamLimits, answer_rows
 from recollect.gateway.scoring import ScoreWork
 from recollect.gateway.trial import ModelTrial
-from recollect.gateway.validation import check_score
-from recollect.gateway.workers import Calling, Workers, deadline_of, require_time
+from recollect.gateway.validation import ScoreCall, check_score
+from recollect.gateway.workers import MOST_TOGETHER, Calling, Priority, Workers, deadline_of, require_time
 from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
@@ -41,6 +45,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         admission: Admission,
         history_limit: int,
         max_candidates: int,
+        streams: StreamLimits,
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
         candidates: CandidateConfig | None = None,
@@ -57,28 +62,55 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._admission = admission
         self._history_limit = history_limit
         self._max_candidates = max_candidates
+        self._streams = streams
+        # Rows of all streams that are worked on: as many as rank together, so that none waits for more than that.
+        self._rows = asyncio.Semaphore(MOST_TOGETHER)
 
-    async def Score(  # noqa: N802 - gRPC's name
+    async def Score(  # noqa: N802 - gRPC's name, here and below
         self, request: recommender_pb2.ScoreRequest, context: grpc.aio.ServicerContext
     ) -> recommender_pb2.ScoreResponse:
         """Score every candidate of `request`, in its order."""
+        call = self._checked(request)
+        require_time(context)
+        until = deadline_of(context)
+        with self._admission.turn(until):
+            return await self._scored(request, call, Priority.SCORING, until)
+
+    async def ScoreStream(  # type: ignore[override]  # noqa: N802 - it writes its answers to the context
+        self, requests: AsyncIterator[recommender_pb2.ScoreStreamRequest], context: grpc.aio.ServicerContext
+    ) -> None:
+        """Score every row of `requests`, each with an answer of its own, behind whoever waits for a single one."""
         self._require_served()
-        call = check_score(request, max_candidates=self._max_candidates)
+        # A caller who waits for this never writes to a stream that was refused, which some gRPC libraries mistake.
+        await context.send_initial_metadata(())
+        until = deadline_of(context)
+
+        async def score(request: recommender_pb2.ScoreRequest) -> recommender_pb2.ScoreResponse:
+            call = self._checked(request)
+            async with self._rows:
+                return await self._scored(request, call, Priority.BATCH, until)
+
+        await answer_rows(requests, score, context.write, self._streams)
+
+    async def Explain(  # noqa: N802
+        self, request: recommender_pb2.ExplainRequest, context: grpc.aio.ServicerContext
+    ) -> recommender_pb2.ExplainResponse:
+        """What the scores of the items of `request` rest on, in their order."""
+        self._require_served()
+        call = check_explain(request)
         use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
         require_time(context)
         until = deadline_of(context)
         with self._admission.turn(until):
             history = await self._read(call.user_id, call.before_ms)
-            work = ScoreWork(request, call, history, use, self._log)
 
-            async def answer(model: ServedModel) -> recommender_pb2.ScoreResponse:
-                return await self._workers.run(work.to_answer(model), until=until)
+            async def answer(model: ServedModel) -> recommender_pb2.ExplainResponse:
+                work = partial(answer_explain, request, call, model, history, use)
+                return await self._workers.run(Calling(work), until=until)
 
-            response = await self._trial.answer(call.user_id, answer)
-        self._trial.compare(call.user_id, work, response)
-        return response
+            return await self._trial.answer(call.user_id, answer)
 
-    async def Recommend(  # noqa: N802 - gRPC's name
+    async def Recommend(  # noqa: N802
         self, request: recommender_pb2.RecommendRequest, context: grpc.aio.ServicerContext
     ) -> recommender_pb2.RecommendResponse:
         """Recommend items of the whole catalogue."""
@@ -92,7 +124,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         until = deadline_of(context)
         with self._admission.turn(until):
             history = await self._read(call.user_id, call.before_ms)
-            index = self._index.current  # taken once, as the catalogue
+            index = self._index.current
 
             async def answer(model: ServedModel) -> recommender_pb2.RecommendResponse:
                 work = partial(
@@ -110,6 +142,24 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
                 return await self._workers.run(Calling(work), until=until)
 
             return await self._trial.answer(call.user_id, answer)
+
+    def _checked(self, request: recommender_pb2.ScoreRequest) -> ScoreCall:
+        self._require_served()
+        return check_score(request, max_candidates=self._max_candidates)
+
+    async def _scored(
+        self, request: recommender_pb2.ScoreRequest, call: ScoreCall, priority: Priority, until: float | None
+    ) -> recommender_pb2.ScoreResponse:
+        use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
+        history = await self._read(call.user_id, call.before_ms)
+        work = ScoreWork(request, call, history, use, self._log)
+
+        async def answer(model: ServedModel) -> recommender_pb2.ScoreResponse:
+            return await self._workers.run(work.to_answer(model), priority=priority, until=until)
+
+        response = await self._trial.answer(call.user_id, answer)
+        self._trial.compare(call.user_id, work, response)
+        return response
 
     def _require_served(self) -> None:
         if not self._trial.served:

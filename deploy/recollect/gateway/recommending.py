@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from recollect.gateway.catalogue import CatalogueUse, FiltersOfModel, names_of
 from recollect.gateway.display import displayed
-from recollect.gateway.explanations import explanations
+from recollect.gateway.explanations import degraded_by, explanations
 from recollect.gateway.metadata_checks import check_item_filter
 from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
@@ -138,11 +138,6 @@ def answer_recommend(
     rows = zip(
         found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, shown, strict=True
     )
-    degraded = []
-    if history is None:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
-    elif len(behaviours) == 0:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
     return recommender_pb2.RecommendResponse(
         items=[
             recommender_pb2.RecommendedItem(
@@ -164,7 +159,7 @@ def answer_recommend(
         history_version=0 if history is None else history.version,
         history_length=len(behaviours),
         candidates=found.candidates,
-        degraded=degraded,
+        degraded=degraded_by(history, unknown=False),
         request_id=request.request_id,
         catalogue_name="" if use is None else use.catalogue.name,
         catalogue_version="" if use is None else use.catalogue.version,

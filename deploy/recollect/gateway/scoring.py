@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from recollect.gateway.catalogue import CatalogueUse, names_of
 from recollect.gateway.display import displayed
-from recollect.gateway.explanations import explanations
+from recollect.gateway.explanations import degraded_by, explanations
 from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall
@@ -80,13 +80,6 @@ def _response(
 ) -> recommender_pb2.ScoreResponse:
     length = 0 if history is None else len(history.item_ids)
     unknown = np.flatnonzero(~ranking.known).tolist()
-    degraded = []
-    if history is None:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
-    elif length == 0:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
-    if unknown:
-        degraded.append(recommender_pb2.DEGRADED_REASON_ITEM_UNKNOWN)
     shown = [] if use is None else displayed(use.catalogue.metadata, call.item_ids, use.display)
     return recommender_pb2.ScoreResponse(
         scores=ranking.scores.tolist(),
@@ -94,7 +87,7 @@ def _response(
         model_version=model.version,
         history_version=0 if history is None else history.version,
         history_length=length,
-        degraded=degraded,
+        degraded=degraded_by(history, unknown=bool(unknown)),
         unknown_positions=unknown,
         explanations=explanations(len(request.item_ids), history, ranking, names_of(use)) if request.explain else (),
         request_id=request.request_id,

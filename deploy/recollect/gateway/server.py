@@ -16,6 +16,7 @@ from recollect.gateway.listener import Listener, ListenerConfig
 from recollect.gateway.load import Load, LoadInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
+from recollect.gateway.score_stream import StreamLimits
 from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers
 from recollect.indexes.serving import IndexSlot
@@ -69,6 +70,10 @@ class GatewayConfig(ListenerConfig):
     """Candidates that a Recommend call ranks, at most."""
     recommend_popularity: float = 1.0
     """How far their popularity counts in the order of what is shown; see `CandidateConfig.popularity_weight`."""
+    stream_rows: int = 16
+    """Rows of one ScoreStream that are worked on at one time."""
+    stream_s: float = 5.0
+    """How long one ScoreStream takes rows; shorter than `connection_grace_s`, so that none is cut."""
     max_images: int = 16
     """Most images in one Classify request."""
     ranking_threads: int = 1
@@ -78,12 +83,17 @@ class GatewayConfig(ListenerConfig):
 
     def __post_init__(self) -> None:
         ListenerConfig.__post_init__(self)  # a class with slots is made twice, which super() does not know
-        counts = ("history_limit", "max_candidates", "recommend_candidates", "max_images", "ranking_threads")
-        for name in counts:
+        counts = ("history_limit", "max_candidates", "recommend_candidates", "stream_rows", "max_images")
+        for name in (*counts, "ranking_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.most_wait_s <= 0:
             raise ValueError(f"most_wait_s must be more than 0, got {self.most_wait_s}")
+        if not 0 < self.stream_s < self.connection_grace_s:
+            raise ValueError(
+                f"stream_s must be more than 0 and less than connection_grace_s ({self.connection_grace_s}), "
+                f"got {self.stream_s}: a connection that has reached its age would cut the stream"
+            )
 
 
 class Gateway:
@@ -128,6 +138,7 @@ class Gateway:
             admission=self._admission,
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
+            streams=StreamLimits(rows=config.stream_rows, seconds=config.stream_s),
             index=index,
             catalogue=catalogue,
             candidates=CandidateConfig(

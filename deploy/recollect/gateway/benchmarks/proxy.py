@@ -10,6 +10,7 @@ from recollect.gateway.admission import Admission
 from recollect.gateway.benchmarks.service import BenchedService
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.recommender import RecommenderServicer
+from recollect.gateway.score_stream import StreamLimits
 from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers, use_one_torch_thread
 from recollect.serve_app import DEPLOYMENT_OPTIONS
@@ -42,6 +43,7 @@ class ProxiedReplica:
             admission=Admission(most_wait_s=10.0, threads=1),
             history_limit=50_000,
             max_candidates=1_000,
+            streams=StreamLimits(rows=1, seconds=5.0),
         )
 
     async def Score(  # noqa: N802 - gRPC's name
