@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from recollect.errors import SetupError
 from recollect.security.exposure import require_guarded
-from recollect.serve_app import artifact_models, gateway_application, gateway_config
+from recollect.serve_app import artifact_models, gateway_application, gateway_config, telemetry_config
 from recollect.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def application(settings: Settings) -> "Application":
         model=MODEL if settings.recommender else None,
         models=artifact_models(settings) if settings.recommender else None,
         redis_url=settings.redis_url,
+        telemetry=telemetry_config(settings, settings.metrics_port, None),
         most_per_node=settings.replicas,
     )
 

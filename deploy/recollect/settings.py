@@ -57,6 +57,20 @@ class Settings(BaseSettings):
     out: whoever has an account on this machine could call them, and a second service on it would want another port."""
     admin_host: str = "127.0.0.1"
     """Address that they listen on, likewise."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which Prometheus reads the metrics of all processes of a node; 0 takes a free one, None leaves it out."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it listens on; it shows `tls_cert` and asks for `tokens`, as the gateway does."""
+    otel_endpoint: str | None = None
+    """Collector that traces are sent to by OTLP over HTTP, as http://localhost:4318; None: nothing is traced."""
+    otel_sample_rate: float = Field(default=1.0, ge=0, le=1)
+    """Share of calls that are traced, of those whose caller sends no trace; a caller's own decision is kept."""
+    log_format: Literal["text", "json"] | None = None
+    """How the service writes its log; None: as text where standard error is a terminal, else as JSON."""
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """The least that it writes; `info` writes a line for every call."""
+    slow_call_s: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Calls of the gateway with one request and one answer that take longer are written as warnings, seconds."""
     insecure: bool = False
     """Whether to listen where other machines reach the service without TLS and tokens all the same."""
     tls_cert: Path | None = None
@@ -194,6 +208,14 @@ class Settings(BaseSettings):
         from recollect.catalogues.publishing import CatalogueGuard
 
         return CatalogueGuard(max_bad_rows=self.catalogue_max_bad_rows, min_coverage=self.catalogue_min_coverage)
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        """A URL that spans can be posted to."""
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be the URL of a collector, such as http://localhost:4318")
+        return value
 
     @field_validator("artifacts")
     @classmethod

@@ -1,6 +1,5 @@
 """`recollect serve`: answer over gRPC until it is told to stop."""
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -81,6 +80,24 @@ def serve(
         int | None,
         typer.Option(help="Port of the admin services, for this machine alone; 0 takes a free one, none by default."),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Port that Prometheus reads, for this machine alone; 0 takes a free one, none by default."),
+    ] = None,
+    otel_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Collector to send traces to, as http://localhost:4318; none by default."),
+    ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(metavar="text|json", help="How the log is written; JSON where no terminal shows it."),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL", help="debug, info (a line for every call), warning or error; warning if left out."
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(metavar="PEM", help="Certificate to show; calls are then encrypted.")
     ] = None,
@@ -128,12 +145,16 @@ def serve(
 
     `recollect serve --index items@stable --admin-port 50052`
 
+    `recollect serve --metrics-port 9464 --log-format json --log-level info`
+
     `recollect serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tokens tokens.json`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
     from recollect.embedded.redis import history_redis
     from recollect.settings import Settings
+    from recollect.telemetry.log_relay import LogRelay
+    from recollect.telemetry.logs import write_logs
 
     settings = Settings.load(
         redis_url=redis,
@@ -152,6 +173,10 @@ def serve(
         index=index,
         admin_port=admin_port,
         catalogue=catalogue,
+        metrics_port=metrics_port,
+        otel_endpoint=otel_endpoint,
+        log_format=log_format,
+        log_level=log_level,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
@@ -160,16 +185,21 @@ def serve(
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)
+    write_logs(serve_app.log_config(settings))
     stop = _StopSignals()
     try:
-        with err.status("starting Redis") as status, history_redis(settings, own=True) as redis_url:
+        with (
+            LogRelay() as relay,
+            err.status("starting Redis") as status,
+            history_redis(settings, own=True) as redis_url,
+        ):
             status.update("starting Ray")
             with ray_cluster(settings, show_logs=True, serving=True):
                 # Ray has put a handler of its own in place.
                 stop.listen()
                 status.update(f"starting {settings.replicas} gateways with {served or 'no recommender'}")
                 with (
-                    serve_app.run(settings, served, redis_url=redis_url) as gateway,
+                    serve_app.run(settings, served, redis_url=redis_url, log_relay=relay.path) as gateway,
                     _administered(settings, served, gateway) as admin,
                 ):
                     status.stop()
@@ -193,7 +223,6 @@ def _administered(
     from recollect.admin.models import FollowedModel
     from recollect.admin.server import AdminConfig, RunningAdmin
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     followed = FollowedModel.of(model, gateway.swap)
     with RunningAdmin(AdminConfig(settings=settings, port=settings.admin_port, followed=followed)) as admin:
         yield admin
@@ -272,6 +301,8 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
         f"admin         {'none: no --admin-port' if admin is None else admin.address}",
+        f"metrics       {gateway.metrics_url or 'none: no --metrics-port'}",
+        *([f"traces        to {settings.otel_endpoint}"] if settings.otel_endpoint else []),
         f"open to       {_open_to(settings)}",
         f"histories     {histories}" + (f", completed from {settings.events}" if settings.events else ""),
         *([f"artifacts     shared at {Remote(settings.artifacts).shown}"] if settings.artifacts else []),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from recollect.errors import ArtifactError
 from recollect.gateway.models import ModelSource, ServedModel
+from recollect.telemetry.answers import serving
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class Canary:
             return
         self._take(model)
         self._failures = 0
+        serving("canary", model.name, model.version)
 
     def close(self) -> None:
         """Let the model go."""

@@ -48,6 +48,8 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from recollect.errors import RecollectError, RemoteError
+from recollect.gateway.request_ids import METADATA_KEY, request_id
+from recollect.telemetry.answers import refused
 
 log = logging.getLogger(__name__)
 
@@ -353,8 +355,9 @@ def to_status(error: CallError) -> status_pb2.Status:
 
 async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn:
     """End the call of `context` with `error`; raises, as gRPC's own abort does."""
+    refused(error.reason)
     status = rpc_status.to_status(to_status(error))
-    trailers = tuple(status.trailing_metadata)
+    trailers = (*status.trailing_metadata, (METADATA_KEY, request_id.get()))
     if error.retry_after_s is not None:
         # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
         trailers += (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)

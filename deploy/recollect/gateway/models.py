@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from recollect.telemetry.answers import serving
 from recsys.data.catalogue import Catalogue
 from recsys.models.popularity import NOTHING_POPULAR, Popularity
 
@@ -150,8 +151,10 @@ class ModelSlot:
 
     def __init__(self, model: ServedModel) -> None:
         self.current = model
+        serving("model", model.name, model.version)
 
     def swap(self, model: ServedModel) -> ServedModel:
         """Let `model` answer from now on; returns the one that answered before."""
         before, self.current = self.current, model
+        serving("model", model.name, model.version)
         return before

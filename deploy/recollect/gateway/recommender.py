@@ -20,6 +20,8 @@ from recollect.gateway.trial import ModelTrial
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import MOST_TOGETHER, Calling, Priority, Workers, deadline_of, require_time
 from recollect.indexes.serving import IndexSlot
+from recollect.telemetry.answers import redis_failed
+from recollect.telemetry.stages import stage
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.serving_log import ServingLog
@@ -168,9 +170,12 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
     async def _read(self, user_id: str, before_ms: int | None) -> History | None:
         """The history, or None where it cannot be had: a worse answer is better than none."""
         try:
-            return await self._histories.read(user_id, limit=self._history_limit, before_ms=before_ms)
+            with stage("history"):
+                return await self._histories.read(user_id, limit=self._history_limit, before_ms=before_ms)
         except HistoryUnavailable as error:
+            redis_failed()
             log.warning("scoring without a history: %s", error)
         except HistoryError:
-            log.exception("scoring without a history: that of %r cannot be read", user_id)
+            redis_failed()
+            log.exception("scoring without a history, which cannot be read")
         return None

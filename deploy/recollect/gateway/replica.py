@@ -21,6 +21,7 @@ from recollect.gateway.scaling import CALLS_IN_FLIGHT
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.gateway.workers import use_one_torch_thread
 from recollect.indexes.serving import FollowedIndex, IndexSource
+from recollect.telemetry.setup import Telemetry, TelemetryConfig
 from recsys.data.catalogue import UNKNOWN_ROW
 from recsys.history import EventSource, HistoryConfig, HistoryStore, now_ms
 from recsys.history.serving_log import ServingLog, ServingLogConfig
@@ -56,10 +57,11 @@ class GatewayReplica:
         catalogue: CatalogueSource | None = None,
         events: Path | None = None,
         serving_log: ServingLogConfig | None = None,
+        telemetry: TelemetryConfig | None = None,
     ) -> None:
         """`models` is None where there is no recommender. With `desired`, what it says answers; without, what the
         configuration names, and its label is followed."""
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._telemetry = await asyncio.to_thread(Telemetry, telemetry or TelemetryConfig(), "gateway")
         use_one_torch_thread()
         self._config = config
         self._models = models
@@ -162,6 +164,7 @@ class GatewayReplica:
             if followed is not None:
                 followed.close()
         await self._histories.close()
+        await asyncio.to_thread(self._telemetry.stop)
 
     def _are_items(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of `ids` are items of the model that answers now; all of them where it tells none."""

@@ -13,6 +13,7 @@ from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall
 from recollect.gateway.workers import RankingWork
+from recollect.telemetry.answers import answered
 from recollect_api.v1 import recommender_pb2
 from recsys.history.serving_log import ServingLog
 from recsys.history.store import History
@@ -80,6 +81,8 @@ def _response(
 ) -> recommender_pb2.ScoreResponse:
     length = 0 if history is None else len(history.item_ids)
     unknown = np.flatnonzero(~ranking.known).tolist()
+    degraded = degraded_by(history, unknown=bool(unknown))
+    answered("Score", history=None if history is None else length, candidates=len(call.item_ids), degraded=degraded)
     shown = [] if use is None else displayed(use.catalogue.metadata, call.item_ids, use.display)
     return recommender_pb2.ScoreResponse(
         scores=ranking.scores.tolist(),
@@ -87,7 +90,7 @@ def _response(
         model_version=model.version,
         history_version=0 if history is None else history.version,
         history_length=length,
-        degraded=degraded_by(history, unknown=bool(unknown)),
+        degraded=degraded,
         unknown_positions=unknown,
         explanations=explanations(len(request.item_ids), history, ranking, names_of(use)) if request.explain else (),
         request_id=request.request_id,

@@ -7,11 +7,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from recollect.gateway.canary import Canary, Comparison, compare
+from recollect.gateway.canary import Canary, compare
 from recollect.gateway.errors import CallError
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.scoring import ScoreWork
 from recollect.gateway.workers import Priority, Workers
+from recollect.telemetry.answers import compared
 from recollect_api.v1 import recommender_pb2
 
 T = TypeVar("T")
@@ -31,13 +32,11 @@ class ModelTrial:
         workers: Workers,
         *,
         canary: Canary | None = None,
-        on_comparison: Callable[[ServedModel, Comparison], None] = lambda _model, _comparison: None,
     ) -> None:
         """Without a slot there is no recommender."""
         self._slot = slot
         self._workers = workers
         self._canary = canary
-        self._on_comparison = on_comparison
         self._comparing: set[asyncio.Task[None]] = set()
 
     @property
@@ -93,4 +92,5 @@ class ModelTrial:
         except Exception:
             canary.failed(model)
             return
-        self._on_comparison(model, compare(np.array(response.scores, dtype=np.float32), scores))
+        found = compare(np.array(response.scores, dtype=np.float32), scores)
+        compared(model.version, score_change=found.mean_change, top_shared=found.top_shared)

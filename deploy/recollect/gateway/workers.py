@@ -7,7 +7,8 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect.gateway.errors import DeadlinePassed
+from recollect.telemetry.metrics import RANKING_BATCH, RANKING_QUEUE
+from recollect.telemetry.stages import stage, took
 
 if TYPE_CHECKING:
     from recollect.gateway.models import Ranker
@@ -71,8 +74,14 @@ class RankingWork(Work[T]):
     def alone(self) -> T:
         """Rank, then answer."""
         call = self.call
-        ranking = self.ranker.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain)
-        return self.answer(ranking)
+        with stage("ranking"):
+            ranking = self.ranker.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain)
+        return self.answered(ranking)
+
+    def answered(self, ranking: "Ranking") -> T:
+        """The result of the ranking."""
+        with stage("answer"):
+            return self.answer(ranking)
 
     @property
     def pairs(self) -> int:
@@ -96,8 +105,8 @@ class _Job:
     """When nobody waits for the result any more, seconds of the monotonic clock."""
     since: float
     """Since when it waits, likewise."""
-    begun: Callable[[float], None]
-    """Told how long it waited, in its thread."""
+    call: Context = field(default_factory=copy_context)
+    """What the work is a part of: what its thread measures and logs is that call's."""
 
 
 class Workers:
@@ -124,12 +133,10 @@ class Workers:
         *,
         priority: Priority = Priority.SCORING,
         until: float | None = None,
-        begun: Callable[[float], None] = lambda _waited_s: None,
     ) -> T:
         """The result of `work`; raises what it raises, and DeadlinePassed where it would begin after `until`.
 
-        `until` is in seconds of the monotonic clock. `begun` is told how long the work waited, in seconds, in the
-        thread where it begins.
+        `until` is in seconds of the monotonic clock.
         """
         loop = asyncio.get_running_loop()
         job = _Job(
@@ -138,12 +145,12 @@ class Workers:
             loop=loop,
             until=until,
             since=time.monotonic(),
-            begun=begun,
         )
         with self._changed:
             if self._closed:
                 raise RuntimeError("the workers are closed")
             self._waiting[priority].append(job)
+            self._tell_depth()
             self._changed.notify()
         return await job.result  # type: ignore[no-any-return] # the future's is that of the work
 
@@ -154,6 +161,7 @@ class Workers:
             waiting = [job for jobs in self._waiting.values() for job in jobs]
             for jobs in self._waiting.values():
                 jobs.clear()
+            self._tell_depth()
             self._changed.notify_all()
         for job in waiting:
             job.loop.call_soon_threadsafe(job.result.cancel)
@@ -172,8 +180,12 @@ class Workers:
                 for waiting in self._waiting.values():
                     taken = _taken(waiting)
                     if taken:
+                        self._tell_depth()
                         return taken
                 self._changed.wait()
+
+    def _tell_depth(self) -> None:
+        RANKING_QUEUE.set(sum(map(len, self._waiting.values())))
 
 
 def require_time(context: grpc.aio.ServicerContext) -> None:
@@ -232,18 +244,28 @@ def _of_use(job: _Job) -> bool:
 def _do(jobs: Sequence[_Job]) -> None:
     now = time.monotonic()
     for job in jobs:
-        job.begun(now - job.since)
-    _settle([(job, *_outcome(job.work.alone)) for job in jobs] if len(jobs) == 1 else _together(jobs))
+        job.call.run(took, "queue", now - job.since)
+    if isinstance(jobs[0].work, RankingWork):
+        RANKING_BATCH.observe(len(jobs))
+    _settle([_alone(job) for job in jobs] if len(jobs) == 1 else _together(jobs))
+
+
+def _alone(job: _Job) -> "tuple[_Job, Any, Exception | None]":
+    return job, *_outcome(partial(job.call.run, job.work.alone))
 
 
 def _together(jobs: Sequence[_Job]) -> "list[tuple[_Job, Any, Exception | None]]":
     works = [job.work for job in jobs if isinstance(job.work, RankingWork)]
+    began = time.monotonic()
     rankings, error = _outcome(lambda: works[0].ranker.rank_together([work.call for work in works]))
     if error is not None or rankings is None:
         # One of them may be at fault: each for itself, so that the others are answered.
-        return [(job, *_outcome(work.alone)) for job, work in zip(jobs, works, strict=True)]
+        return [_alone(job) for job in jobs]
+    seconds = time.monotonic() - began
+    for job in jobs:
+        job.call.run(took, "ranking", seconds)
     return [
-        (job, *_outcome(partial(work.answer, ranking)))
+        (job, *_outcome(partial(job.call.run, work.answered, ranking)))
         for job, work, ranking in zip(jobs, works, rankings, strict=True)
     ]
 
