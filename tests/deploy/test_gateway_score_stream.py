@@ -213,16 +213,17 @@ def test_work_of_a_caller_who_has_gone_is_not_begun(gateway, eventually, monkeyp
     run, most = workers.run, gateway.gateway.config.stream_rows
 
     async def observed(work, **options):
-        working.add(work)
+        working.add(id(work))
         try:
             return await run(work, **options)
         except asyncio.CancelledError:
             given_up.append(work)
             raise
         finally:
-            working.discard(work)
+            working.discard(id(work))
 
     monkeypatch.setattr(workers, "run", observed)
+    monkeypatch.setattr("recollect.gateway.workers.MOST_TOGETHER", 1)
     with RecollectClient(gateway.address) as client:
         rows = (ScoreRow(user_id="u", item_ids=[item]) for item in [WAITING, *range(50)])
         reading = ThreadPoolExecutor(1).submit(list, client.score_stream(rows))
