@@ -13,6 +13,7 @@ from recsys.data.catalogue import UNKNOWN_ROW, Catalogue
 from recsys.models.dare import TableDtype
 from recsys.models.directory import load_dare
 from recsys.models.model import Scorer
+from recsys.models.self_test import require_self_test
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +53,12 @@ class Ranker:
 
     @classmethod
     def load(cls, directory: Path, *, dtype: TableDtype = "float32") -> "Ranker":
-        """Read a model directory; its tables are kept as `dtype`. Raises StoreError where it cannot be read or holds a
-        baseline."""
+        """Read a model directory; its tables are kept as `dtype`. Raises StoreError where it cannot be read, holds a
+        baseline, or fails its self-test, which warms it up, too."""
         saved = load_dare(directory)
-        return cls(saved.model.serving(dtype), saved.catalogue)
+        ranker = cls(saved.model.serving(dtype), saved.catalogue)
+        require_self_test(directory, ranker._serving, saved.catalogue, rounded=dtype != "float32")
+        return ranker
 
     def rank(
         self, history_item_ids: npt.ArrayLike, candidate_item_ids: npt.ArrayLike, *, explain: bool = False

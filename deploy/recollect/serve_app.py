@@ -1,7 +1,6 @@
 """Run the gateway on Ray Serve: replicas that share one port, heal, drain, and swap models without a failed call."""
 
 import logging
-import os
 import re
 import socket
 import uuid
@@ -10,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from recollect.artifacts import shared_at
+from recollect.artifacts import MODELS, shared_at
+from recollect.artifacts.following import split_reference
 from recollect.catalogues.serving import CatalogueSource
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
@@ -18,9 +18,11 @@ from recollect.composed.config import ComposedConfig
 from recollect.composed.deployment import ComposedReplica
 from recollect.composed.models import shown_model
 from recollect.composed_training import composed_path
+from recollect.cores import usable_cores
 from recollect.encoders import encoder_path, text_cache_directory
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
+from recollect.gateway.canary import CanaryConfig
 from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ArtifactModels, ModelSource
 from recollect.gateway.replica import DRAIN_S, GatewayReplica
@@ -90,32 +92,14 @@ def run(
     metrics = None if settings.metrics_port is None else _reserve_metrics(settings, settings.metrics_port)
     telemetry = telemetry_config(settings, None if metrics is None else metrics.getsockname()[1], log_relay)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    options = deployment_options(telemetry, DEPLOYMENT_OPTIONS)
-    deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **options)(GatewayReplica)
+    gateways = gateway_application(
+        settings, config, model=reference, models=source, redis_url=redis_url, telemetry=telemetry, desired=desired
+    )
     try:
         if reference is not None:
             desired.set(reference)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
-        handle = serve.run(
-            deployment.bind(
-                config=config,
-                redis_url=redis_url,
-                redis_timeout_s=settings.redis_timeout_s,
-                models=source,
-                desired=desired,
-                classification=_classification(settings, telemetry) if settings.classification else None,
-                composed=(
-                    None if settings.composed_model is None else _composed(settings, settings.composed_model, telemetry)
-                ),
-                index=index_source(settings),
-                catalogue=catalogue_source(settings),
-                events=None if settings.events is None else settings.events.resolve(),
-                serving_log=_serving_log(settings),
-                telemetry=telemetry,
-            ),
-            name=application,
-            route_prefix=None,
-        )
+        handle = serve.run(gateways, name=application, route_prefix=None)
     except RuntimeError as error:
         reason = _reason(application) or str(error)
         serve.delete(application)
@@ -125,6 +109,47 @@ def run(
             metrics.close()
         raise SetupError(f"the gateway does not start: {reason}") from error
     return RunningGateway(handle, config, source, desired, [each for each in (reservation, metrics) if each], telemetry)
+
+
+def gateway_application(
+    settings: Settings,
+    config: GatewayConfig,
+    *,
+    model: str | None,
+    models: ModelSource | None,
+    redis_url: str,
+    telemetry: TelemetryConfig,
+    desired: DesiredModel | None = None,
+    most_per_node: int | None = None,
+) -> "Application":
+    """What Serve runs: gateways that listen as `config` says, and the deployments that they call.
+
+    `model` is what replicas load from `models`: they follow it where it is a label, unless `desired` says what answers.
+    `most_per_node` gateways run on one node of a cluster; None: any number.
+    """
+    from ray import serve
+
+    options = deployment_options(telemetry, DEPLOYMENT_OPTIONS)
+    if most_per_node is not None:
+        options = {**options, "max_replicas_per_node": most_per_node}
+    deployment = serve.deployment(
+        name="Gateway", num_replicas=settings.replicas, user_config={"model": model}, **options
+    )
+    return deployment(GatewayReplica).bind(
+        config=config,
+        redis_url=redis_url,
+        redis_timeout_s=settings.redis_timeout_s,
+        models=models,
+        desired=desired,
+        classification=_classification(settings, telemetry) if settings.classification else None,
+        composed=(None if settings.composed_model is None else _composed(settings, settings.composed_model, telemetry)),
+        canary=canary_config(settings),
+        index=index_source(settings),
+        catalogue=catalogue_source(settings),
+        events=None if settings.events is None else settings.events.resolve(),
+        serving_log=_serving_log(settings),
+        telemetry=telemetry,
+    )
 
 
 def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
@@ -137,12 +162,15 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
         except ArtifactError as error:
             raise ArtifactError(f"{error}; --no-recommender serves without one") from error
     else:
-        for option, value in (("--index", settings.index), ("--catalogue", settings.catalogue)):
+        needing = (("--index", settings.index), ("--catalogue", settings.catalogue), ("--canary", settings.canary))
+        for option, value in needing:
             if value is not None:
                 raise SetupError(
                     f"{option} {value} is for the recommender, and --no-recommender leaves that out; take one of them "
                     "away"
                 )
+    if settings.canary is not None:
+        split_reference(settings.canary, MODELS)
     if settings.classification:
         classification_config(settings)
     if settings.composed_model is not None:
@@ -189,8 +217,13 @@ def gateway_config(settings: Settings, port: int) -> GatewayConfig:
         tls=settings.tls,
         access=settings.access,
         slow_call_s=settings.slow_call_s,
-        ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
+        ranking_threads=max(1, cores_of(settings) // settings.replicas),
     )
+
+
+def cores_of(settings: Settings) -> int:
+    """Cores that the replicas of a node share."""
+    return settings.cores or usable_cores()
 
 
 def telemetry_config(settings: Settings, metrics_port: int | None, log_relay: Path | None) -> TelemetryConfig:
@@ -222,6 +255,15 @@ def _reserve_metrics(settings: Settings, port: int) -> socket.socket:
 def artifact_models(settings: Settings) -> ArtifactModels:
     """The published models of this deployment; the whole path, since replicas have another working directory."""
     return ArtifactModels(root=settings.var.resolve() / "models", shared=shared_at(settings, "models"))
+
+
+def canary_config(settings: Settings) -> CanaryConfig | None:
+    """The model that is tried on some; None where none is set."""
+    if settings.canary is None:
+        return None
+    return CanaryConfig(
+        reference=settings.canary, share=settings.canary_share, shadow_share=settings.canary_shadow_share
+    )
 
 
 def index_source(settings: Settings) -> IndexSource | None:
@@ -257,7 +299,7 @@ def classification_config(settings: Settings) -> ClassificationConfig:
 
     Raises ArtifactError for an encoder of our own that is not there.
     """
-    cores = os.cpu_count() or 1
+    cores = cores_of(settings)
     return ClassificationConfig(
         encoder=encoder_path(settings, settings.encoder),
         runtime=settings.encoder_runtime,
@@ -291,7 +333,7 @@ def composed_config(settings: Settings, model: str) -> ComposedConfig:
 
     Raises ArtifactError for a model of our own that is not there.
     """
-    cores = os.cpu_count() or 1
+    cores = cores_of(settings)
     path = composed_path(settings, model)
     return ComposedConfig(
         model=path,

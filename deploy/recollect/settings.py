@@ -96,10 +96,20 @@ class Settings(BaseSettings):
     RESOURCE_EXHAUSTED and when to come again."""
     replicas: int = Field(default=2, ge=1)
     """Gateway replicas on this node; they share one port."""
+    cores: int | None = Field(default=None, ge=1)
+    """Processor cores that they share; None: those that this process may use, in a container those of its limit. Where
+    the nodes of a cluster have others than the one that builds the application, say it."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)
     """Longest history that is kept and scored, in events."""
     recommender: bool = True
     """Whether the gateway scores and recommends items, which takes a model of `recollect train`."""
+    canary: str | None = None
+    """Model that is tried on some users, as `dare@canary`; its label is followed, and need not be there yet. None tries
+    none."""
+    canary_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the users who get its answers, always the same ones; the replies name its version."""
+    canary_shadow_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the other users whose Score calls it ranks, too, once they are answered, to be compared."""
     max_candidates: int = Field(default=1_000, ge=1)
     """Most candidates in one Score request."""
     index: str | None = None

@@ -32,6 +32,8 @@ DEFAULT_TIMEOUT_S = 2.0
 """How long a call may take, retries included, where the caller does not say."""
 DEFAULT_CLASSIFY_TIMEOUT_S = 10.0
 """The same for calls that embed images or texts."""
+DEFAULT_STREAM_TIMEOUT_S = 30.0
+"""How long a stream may last: longer than the seconds for which the service takes what it brings."""
 DEFAULT_CONNECTIONS = 2
 """Replicas of one address share its *connections*: one client with one connection would only ever use one replica."""
 
@@ -76,10 +78,14 @@ class BlockingChannels(Generic[S]):
         self._channels = [open_channel(config) for _ in range(_at_least_one(connections))]
         self._stubs = itertools.cycle([over(each) for each in self._channels])
 
+    def _stub(self) -> S:
+        """The stubs over the channel whose turn it is."""
+        return next(self._stubs)
+
     def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
-            return method(next(self._stubs))(request, timeout=timeout_s)
+            return method(self._stub())(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
 
@@ -109,10 +115,14 @@ class AsyncChannels(Generic[S]):
         self._channels = [open_async_channel(config) for _ in range(_at_least_one(connections))]
         self._stubs = itertools.cycle([over(each) for each in self._channels])
 
+    def _stub(self) -> S:
+        """The stubs over the channel whose turn it is."""
+        return next(self._stubs)
+
     async def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
-            return await method(next(self._stubs))(request, timeout=timeout_s)
+            return await method(self._stub())(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
 
@@ -142,6 +152,7 @@ class BlockingConnections(BlockingChannels[Stubs]):
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
+        stream_timeout_s: float = DEFAULT_STREAM_TIMEOUT_S,
         tls: bool = False,
         root_certificates: bytes | None = None,
         client_certificate: bytes | None = None,
@@ -159,6 +170,7 @@ class BlockingConnections(BlockingChannels[Stubs]):
         )
         super().__init__(Stubs, config, timeout_s=timeout_s, connections=connections)
         self.classify_timeout_s = classify_timeout_s
+        self.stream_timeout_s = stream_timeout_s
 
 
 class AsyncConnections(AsyncChannels[AsyncStubs]):
@@ -173,6 +185,7 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         classify_timeout_s: float = DEFAULT_CLASSIFY_TIMEOUT_S,
+        stream_timeout_s: float = DEFAULT_STREAM_TIMEOUT_S,
         tls: bool = False,
         root_certificates: bytes | None = None,
         client_certificate: bytes | None = None,
@@ -190,6 +203,7 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
         )
         super().__init__(AsyncStubs, config, timeout_s=timeout_s, connections=connections)
         self.classify_timeout_s = classify_timeout_s
+        self.stream_timeout_s = stream_timeout_s
 
 
 def either(given: float | None, otherwise: float) -> float:

@@ -1,6 +1,7 @@
 """What a call can end with, as one exception tree.
 
-ClientError             every error of a call; has `code` (the gRPC status), `reason` and `message`
+ClientError             every error of a call; has `code` (the gRPC status), `reason` and `message`, and where
+│                       they are known `retry_after_s` and `request_id`
 ├── InvalidRequest      the request is wrong; `violations` names every field (INVALID_ARGUMENT)
 ├── NotFound            nothing has the name that was given (NOT_FOUND)
 ├── AlreadyExists       something else has the name that was given (ALREADY_EXISTS)
@@ -16,16 +17,26 @@ ClientError             every error of a call; has `code` (the gRPC status), `re
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
-from recollect_api.internal import rpc_status_pb2
+from recollect_api.internal import error_details_pb2
+from recollect_api.v1 import status_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 """Trailer in which gRPC carries a google.rpc.Status."""
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""Trailer with which a server, or a proxy before it, says when to repeat the call."""
+REQUEST_ID_KEY = "x-request-id"
+"""Trailer with the name that the call has in the service's logs."""
+
+
+_WROTE_TO_ENDED_CALL = "Internal error from Core"
+"""What grpc.aio says, in place of the status, where a call ends at the moment at which a message is written to it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +74,10 @@ class ClientError(Exception):
         """Name of the failure in the service's logs; empty where there is none."""
         self.metadata: Mapping[str, str] = {}
         """What else the service told, such as the `operation` that builds an index already."""
+        self.retry_after_s: float | None = None
+        """How long the service asks to wait before the call is repeated; None where it does not say."""
+        self.request_id = ""
+        """The call's name in the service's logs; empty where the service did not answer, and of one part of a call."""
 
 
 class InvalidRequest(ClientError):  # noqa: N818 - named as the statuses are
@@ -152,18 +167,27 @@ _BY_CODE: Mapping[grpc.StatusCode, type[ClientError]] = {
 def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
     """The exception for a failed call to `target`."""
     code: grpc.StatusCode = error.code()
-    raw = next((value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY), b"")
+    if code is grpc.StatusCode.INTERNAL and error.details() == _WROTE_TO_ENDED_CALL:
+        message = f"{target}: the stream ended while it was written to, and grpc.aio does not tell why; begin again"
+        return Unavailable(message, code=grpc.StatusCode.UNAVAILABLE)
+    trailers = dict(error.trailing_metadata() or ())
+    raw = trailers.get(DETAILS_KEY, b"")
     details = _Details.read(raw if isinstance(raw, bytes) else raw.encode())
     message = error.details() or code.name
     if not details.info.reason and code not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ABORTED):
         # The service did not speak: without its address "failed to connect" helps nobody.
         message = f"{target}: {message}"
-    return _error(code, message, details)
+    failed = _error(code, message, details)
+    failed.request_id = str(trailers.get(REQUEST_ID_KEY, ""))
+    if failed.retry_after_s is None and PUSHBACK_KEY in trailers:
+        with suppress(ValueError):
+            failed.retry_after_s = max(0, int(trailers[PUSHBACK_KEY])) / 1_000
+    return failed
 
 
 def from_status(status: bytes) -> ClientError:
-    """The exception for what an operation ended with, a google.rpc.Status as it is on the wire."""
-    told = rpc_status_pb2.Status.FromString(status)
+    """The exception for what an operation, or a part of a call, ended with: the bytes of a google.rpc.Status."""
+    told = status_pb2.Status.FromString(status)
     codes = {code.value[0]: code for code in grpc.StatusCode}
     return _error(codes.get(told.code, grpc.StatusCode.UNKNOWN), told.message, _Details.read(status))
 
@@ -172,31 +196,36 @@ def from_status(status: bytes) -> ClientError:
 class _Details:
     """What a google.rpc.Status says besides its message."""
 
-    info: rpc_status_pb2.ErrorInfo
+    info: error_details_pb2.ErrorInfo
     violations: tuple[Violation, ...]
     preconditions: tuple[Precondition, ...]
+    retry_after_s: float | None
 
     @classmethod
     def read(cls, status: bytes) -> Self:
         """What can be read of `status`."""
-        info, violations, preconditions = rpc_status_pb2.ErrorInfo(), list[Violation](), list[Precondition]()
+        info, violations, preconditions = error_details_pb2.ErrorInfo(), list[Violation](), list[Precondition]()
+        retry_after_s = None
         try:
-            for detail in rpc_status_pb2.Status.FromString(status).details:
+            for detail in status_pb2.Status.FromString(status).details:
                 if detail.type_url.endswith("/google.rpc.ErrorInfo"):
-                    info = rpc_status_pb2.ErrorInfo.FromString(detail.value)
+                    info = error_details_pb2.ErrorInfo.FromString(detail.value)
                 elif detail.type_url.endswith("/google.rpc.BadRequest"):
-                    fields = rpc_status_pb2.BadRequest.FromString(detail.value).field_violations
+                    fields = error_details_pb2.BadRequest.FromString(detail.value).field_violations
                     violations += [Violation(field=each.field, description=each.description) for each in fields]
                 elif detail.type_url.endswith("/google.rpc.PreconditionFailure"):
-                    failed = rpc_status_pb2.PreconditionFailure.FromString(detail.value).violations
+                    failed = error_details_pb2.PreconditionFailure.FromString(detail.value).violations
                     preconditions += [
                         Precondition(kind=each.type, subject=each.subject, description=each.description)
                         for each in failed
                     ]
+                elif detail.type_url.endswith("/google.rpc.RetryInfo"):
+                    delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+                    retry_after_s = delay.seconds + delay.nanos / 1e9
         except DecodeError:
             # A proxy on the way may put anything into the trailer; the status itself still tells the essential.
             pass
-        return cls(info, tuple(violations), tuple(preconditions))
+        return cls(info, tuple(violations), tuple(preconditions), retry_after_s)
 
 
 def _error(code: grpc.StatusCode, message: str, details: _Details) -> ClientError:
@@ -219,4 +248,5 @@ def _error(code: grpc.StatusCode, message: str, details: _Details) -> ClientErro
         kind = _BY_CODE.get(code, ServerFault)
         error = kind(message, code=code, reason=reason, incident=metadata.get("incident", ""))
     error.metadata = metadata
+    error.retry_after_s = details.retry_after_s
     return error

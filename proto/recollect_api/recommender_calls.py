@@ -1,12 +1,14 @@
-"""The clients' calls for items: score some, recommend from all."""
+"""The clients' calls for items: score some, explain them, recommend from all."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from recollect_api import recommender_wire as wire
 from recollect_api.connections import AsyncConnections, BlockingConnections, either
+from recollect_api.errors import ClientError
 from recollect_api.metadata_wire import Filters, item_filter
-from recollect_api.records import Recommendations, Scores
+from recollect_api.records import Explanations, Recommendations, ScoreRow, Scores
+from recollect_api.score_streams import score_rows, score_rows_async
 
 
 class RecommenderCalls(BlockingConnections):
@@ -32,6 +34,44 @@ class RecommenderCalls(BlockingConnections):
         )
         response = self._ask(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
         return wire.scores(request, response)
+
+    def score_stream(
+        self, rows: Iterable[ScoreRow], *, timeout_s: float | None = None
+    ) -> Iterator[tuple[ScoreRow, Scores | ClientError]]:
+        """Score row after row, for backfills and rankers: every row of `rows` with its scores, or with the error that
+        `score` would have raised for it. They come as they are answered, in no order.
+
+        A few rows are drawn ahead of what is answered. Streams that end or break are followed by others, which take
+        what has no answer; `timeout_s` is how long one may bring nothing. Raises what `rows` raises, once the rows
+        before are answered; a ClientError where the service takes no rows; Unavailable where it cannot be reached,
+        several times.
+        """
+        timeout_s = either(timeout_s, self.stream_timeout_s)
+        return score_rows(
+            lambda requests: self._stub().recommender.ScoreStream(requests, timeout=timeout_s), rows, target=self.target
+        )
+
+    def explain(
+        self,
+        user_id: str,
+        item_ids: Sequence[int],
+        *,
+        as_of: datetime | None = None,
+        max_behaviours: int = 0,
+        display: Sequence[str] = (),
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Explanations:
+        """Why `user_id` is shown the items `item_ids`, 100 at most: the behaviours that each score rests on, the shares
+        of their categories, and what the score would be without a history.
+
+        `max_behaviours` are told of each item, 0 for all that were found; with "name" in `display` they have names.
+        """
+        request = wire.explain_request(
+            user_id, item_ids, as_of=as_of, max_behaviours=max_behaviours, display=display, request_id=request_id
+        )
+        response = self._ask(lambda stubs: stubs.recommender.Explain, request, either(timeout_s, self.timeout_s))
+        return wire.explained(response)
 
     def recommend(
         self,
@@ -111,6 +151,44 @@ class AsyncRecommenderCalls(AsyncConnections):
         )
         response = await self._ask(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
         return wire.scores(request, response)
+
+    def score_stream(
+        self, rows: AsyncIterable[ScoreRow] | Iterable[ScoreRow], *, timeout_s: float | None = None
+    ) -> AsyncIterator[tuple[ScoreRow, Scores | ClientError]]:
+        """Score row after row, for backfills and rankers: every row of `rows` with its scores, or with the error that
+        `score` would have raised for it. They come as they are answered, in no order.
+
+        A few rows are drawn ahead of what is answered. Streams that end or break are followed by others, which take
+        what has no answer; `timeout_s` is how long one may bring nothing. Raises what `rows` raises, once the rows
+        before are answered; a ClientError where the service takes no rows; Unavailable where it cannot be reached,
+        several times.
+        """
+        timeout_s = either(timeout_s, self.stream_timeout_s)
+        return score_rows_async(
+            lambda: self._stub().recommender.ScoreStream(timeout=timeout_s), rows, target=self.target
+        )
+
+    async def explain(
+        self,
+        user_id: str,
+        item_ids: Sequence[int],
+        *,
+        as_of: datetime | None = None,
+        max_behaviours: int = 0,
+        display: Sequence[str] = (),
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> Explanations:
+        """Why `user_id` is shown the items `item_ids`, 100 at most: the behaviours that each score rests on, the shares
+        of their categories, and what the score would be without a history.
+
+        `max_behaviours` are told of each item, 0 for all that were found; with "name" in `display` they have names.
+        """
+        request = wire.explain_request(
+            user_id, item_ids, as_of=as_of, max_behaviours=max_behaviours, display=display, request_id=request_id
+        )
+        response = await self._ask(lambda stubs: stubs.recommender.Explain, request, either(timeout_s, self.timeout_s))
+        return wire.explained(response)
 
     async def recommend(
         self,

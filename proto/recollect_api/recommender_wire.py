@@ -7,12 +7,16 @@ from recollect_api.metadata_records import ItemMetadata
 from recollect_api.metadata_wire import item_metadata, require_list
 from recollect_api.records import (
     CandidateOrigin,
+    CategoryShare,
     DegradedReason,
     EventType,
+    ExplainedItem,
+    Explanations,
     FoundBehaviour,
     Recommendations,
     RecommendedItem,
     ScoredItem,
+    ScoreRow,
     Scores,
 )
 from recollect_api.v1 import metadata_pb2, recommender_pb2
@@ -37,6 +41,18 @@ def score_request(
         display=display,
         explain=explain,
         request_id=request_id,
+    )
+
+
+def row_request(row: ScoreRow) -> recommender_pb2.ScoreRequest:
+    """The message of one row of a stream; ValueError or TypeError where a value has no form on the wire."""
+    return score_request(
+        row.user_id,
+        row.item_ids,
+        as_of=row.as_of,
+        display=row.display,
+        explain=row.explain,
+        request_id=row.request_id,
     )
 
 
@@ -126,11 +142,68 @@ def recommendations(response: recommender_pb2.RecommendResponse) -> Recommendati
     )
 
 
-def _metadata(message: recommender_pb2.RecommendedItem | recommender_pb2.DisplayedItem) -> ItemMetadata | None:
+def explain_request(
+    user_id: str,
+    item_ids: Sequence[int],
+    *,
+    as_of: datetime | None,
+    max_behaviours: int,
+    display: Sequence[str],
+    request_id: str,
+) -> recommender_pb2.ExplainRequest:
+    """The message of an Explain call; ValueError where a value has no form on the wire."""
+    require_list("display", display)
+    return recommender_pb2.ExplainRequest(
+        user_id=user_id,
+        item_ids=item_ids,
+        as_of=None if as_of is None else timestamp("as_of", as_of),
+        max_behaviours=max_behaviours,
+        display=display,
+        request_id=request_id,
+    )
+
+
+def explained(response: recommender_pb2.ExplainResponse) -> Explanations:
+    """The answer to an Explain call."""
+    return Explanations(
+        items=tuple(
+            ExplainedItem(
+                item_id=each.item_id,
+                score=each.score,
+                score_without_history=each.score_without_history,
+                known=each.known,
+                found=_found(each),
+                categories=tuple(
+                    CategoryShare(
+                        category_id=share.category_id,
+                        category_name=share.category_name,
+                        share=share.share,
+                        behaviours=share.behaviours,
+                    )
+                    for share in each.categories
+                ),
+                metadata=_metadata(each),
+            )
+            for each in response.items
+        ),
+        model_name=response.model_name,
+        model_version=response.model_version,
+        history_version=response.history_version,
+        history_length=response.history_length,
+        degraded=tuple(member(DegradedReason, reason) for reason in response.degraded),
+        request_id=response.request_id,
+        catalogue_name=response.catalogue_name,
+        catalogue_version=response.catalogue_version,
+    )
+
+
+def _metadata(
+    message: recommender_pb2.RecommendedItem | recommender_pb2.DisplayedItem | recommender_pb2.ExplainedItem,
+) -> ItemMetadata | None:
     return item_metadata(message.metadata) if message.HasField("metadata") else None
 
 
-def _found(explanation: recommender_pb2.Explanation) -> tuple[FoundBehaviour, ...]:
+def _found(explanation: recommender_pb2.Explanation | recommender_pb2.ExplainedItem) -> tuple[FoundBehaviour, ...]:
     return tuple(
         FoundBehaviour(
             item_id=each.item_id,

@@ -1,5 +1,6 @@
 """What the client takes and returns: plain frozen dataclasses, so that no caller handles protobuf messages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -99,6 +100,74 @@ class Scores:
     def ranked(self) -> tuple[ScoredItem, ...]:
         """The candidates, best first; equal scores keep the order asked."""
         return tuple(sorted(self.items, key=lambda item: -item.score))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRow:
+    """One row of a stream of scores: what a Score call would be asked."""
+
+    user_id: str
+    item_ids: Sequence[int]
+    """The candidates."""
+    as_of: datetime | None = None
+    """Only behaviours strictly earlier than this count; None for all."""
+    display: Sequence[str] = ()
+    """What to tell of each candidate from the catalogue."""
+    explain: bool = False
+    request_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CategoryShare:
+    """How much of what a score rests on is of one category."""
+
+    category_id: int
+    """-1 for items that the model has never seen, and for those without a category."""
+    category_name: str
+    """What the log called it, where it had names; else empty."""
+    share: float
+    """What the weights of its behaviours add up to; those of all categories of an item add up to 1."""
+    behaviours: int
+    """How many of the found behaviours are of it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExplainedItem:
+    """One item, explained."""
+
+    item_id: int
+    score: float
+    """Probability of interest, 0 to 1: what Score answers."""
+    score_without_history: float
+    """What it would be for a user without a history."""
+    known: bool
+    """Whether the model has seen the item."""
+    found: tuple[FoundBehaviour, ...]
+    """The behaviours that the score rests on, highest weight first."""
+    categories: tuple[CategoryShare, ...]
+    """Those of all behaviours that were found, greatest share first."""
+    metadata: ItemMetadata | None = None
+    """What was to be displayed; None where nothing was, and where the catalogue does not have the item."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Explanations:
+    """The answer to one Explain call."""
+
+    items: tuple[ExplainedItem, ...]
+    """In the order asked."""
+    model_name: str
+    model_version: str
+    history_version: int
+    """Grows with every append; 0 where no history was read."""
+    history_length: int
+    """Behaviours that counted."""
+    degraded: tuple[DegradedReason | int, ...]
+    """Why the answer is worse than it could be; empty when nothing was missing."""
+    request_id: str
+    catalogue_name: str = ""
+    """Of the catalogue that was read; empty where there is none."""
+    catalogue_version: str = ""
 
 
 class CandidateOrigin(IntEnum):

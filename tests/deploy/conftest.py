@@ -79,7 +79,10 @@ class CountingRanker:
 
 @dataclass(frozen=True)
 class CountingModels:
-    """`counting/<n>` is a CountingRanker of scale n; `counting/broken` exists and cannot be loaded."""
+    """`counting/<n>` is a CountingRanker of scale n; `counting/broken` exists and cannot be loaded.
+
+    `counting@<label>` is what the file `<label>` of the directory says.
+    """
 
     directory: Path
 
@@ -87,6 +90,11 @@ class CountingModels:
         if not reference.startswith("counting/"):
             raise ArtifactError(f"no model {reference}")
         return reference
+
+    def current(self, reference):
+        if "@" not in reference:
+            return reference
+        return "counting/" + (self.directory / reference.removeprefix("counting@")).read_text()
 
     def load(self, reference):
         version = reference.removeprefix("counting/")
@@ -223,6 +231,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             composed=None,
             index=None,
             catalogue=None,
+            canary=None,
             source=None,
             serving_log=None,
             **config: Any,
@@ -236,6 +245,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 composed=composed,
                 index=index,
                 catalogue=catalogue,
+                canary=canary,
                 source=source,
                 serving_log=serving_log,
             )

@@ -46,7 +46,7 @@ def test_reflection_names_the_services_and_gives_their_contract(gateway):
         listing, file = stub.ServerReflectionInfo(iter(requests), timeout=30)
     assert {each.name for each in listing.list_services_response.service} >= {*ALWAYS, "grpc.health.v1.Health"}
     descriptor = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
-    assert [method.name for method in descriptor.service[0].method] == ["Score", "Recommend"]
+    assert [method.name for method in descriptor.service[0].method] == ["Score", "ScoreStream", "Explain", "Recommend"]
 
 
 def test_an_unforeseen_error_reaches_the_log_whole_and_the_caller_as_an_incident(client, user, caplog):

@@ -180,20 +180,6 @@ def test_work_whose_caller_has_gone_is_not_begun(workers):
     assert begun == ["other"]
 
 
-def test_how_long_work_waited_is_told(workers):
-    waited = []
-
-    async def main():
-        gate, first, (job,) = await blocked(workers, (Calling(lambda: None), {"begun": waited.append}))
-        await asyncio.sleep(0.05)
-        gate.may_go.set()
-        await asyncio.gather(job, first)
-
-    asyncio.run(main())
-    assert len(waited) == 1
-    assert 0.05 <= waited[0] < 30
-
-
 def test_what_waits_when_the_workers_close_is_cancelled():
     workers = Workers(1)
 

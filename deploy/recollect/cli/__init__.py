@@ -13,6 +13,7 @@ from recollect.cli.doctor import doctor
 from recollect.cli.encoder import encoder_app
 from recollect.cli.evaluate import evaluate_app
 from recollect.cli.experiment import experiment
+from recollect.cli.explain import explain
 from recollect.cli.history import history_app
 from recollect.cli.index import index_app
 from recollect.cli.kernels import kernels_app
@@ -46,6 +47,7 @@ app.add_typer(token_app, name="token")
 app.command()(doctor)
 app.command()(top)
 app.command()(score)
+app.command()(explain)
 app.command()(recommend)
 app.add_typer(classify_app, name="classify")
 app.add_typer(composed_app, name="composed")

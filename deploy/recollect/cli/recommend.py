@@ -6,7 +6,16 @@ import typer
 
 from recollect.cli.connecting import asking, connects
 from recollect.cli.console import explains_errors, out, show_json, show_table
-from recollect.cli.score import DISPLAYED, ids_of, metadata_row, name_of, show_reasons, shown_metadata, time_of
+from recollect.cli.score import (
+    DISPLAYED,
+    ids_of,
+    metadata_row,
+    name_of,
+    show_degraded,
+    show_reasons,
+    shown_metadata,
+    time_of,
+)
 
 if TYPE_CHECKING:
     from recollect_api import FoundBehaviour, Recommendations, RecommendedItem
@@ -130,9 +139,7 @@ def _show(user: str, found: "Recommendations", *, explain: bool) -> None:
         show_reasons(found.items)
     if found.matching_items is not None:
         out.print(f"{found.matching_items:,} items of the catalogue pass the filter", highlight=False)
-    if found.degraded:
-        reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in found.degraded)
-        out.print(f"degraded: {reasons}", style="yellow", highlight=False)
+    show_degraded(found.degraded)
 
 
 def _origin(item: "RecommendedItem") -> str:

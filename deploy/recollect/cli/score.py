@@ -11,7 +11,17 @@ from recollect.cli.console import explains_errors, out, show_json, show_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from recollect_api import FoundBehaviour, ItemMetadata, Recommendations, RecommendedItem, ScoredItem, Scores
+    from recollect_api import (
+        DegradedReason,
+        ExplainedItem,
+        Explanations,
+        FoundBehaviour,
+        ItemMetadata,
+        Recommendations,
+        RecommendedItem,
+        ScoredItem,
+        Scores,
+    )
 
 SHOWN_BEHAVIOURS = 3
 """Behaviours that are shown of one explanation; --json has them all."""
@@ -86,17 +96,22 @@ def _row(item: "ScoredItem", scores: "Scores") -> dict[str, Any]:
         **metadata_row(item.metadata, scores),
     }
     if item.found:
-        row["found"] = [
-            {
-                "item_id": found.item_id,
-                **({"name": found.item_name} if found.item_name else {}),
-                "time": found.time.isoformat(),
-                "type": name_of(found.type).lower(),
-                "weight": found.weight,
-            }
-            for found in item.found
-        ]
+        row["found"] = found_rows(item.found)
     return row
+
+
+def found_rows(behaviours: "Sequence[FoundBehaviour]") -> list[dict[str, Any]]:
+    """What --json says of behaviours that a score rests on."""
+    return [
+        {
+            "item_id": found.item_id,
+            **({"name": found.item_name} if found.item_name else {}),
+            "time": found.time.isoformat(),
+            "type": name_of(found.type).lower(),
+            "weight": found.weight,
+        }
+        for found in behaviours
+    ]
 
 
 def _show(user: str, scores: "Scores", *, explain: bool) -> None:
@@ -111,12 +126,17 @@ def _show(user: str, scores: "Scores", *, explain: bool) -> None:
     show_table(title, ["item", *told, "score", "known"], rows, right=["item", "price", "score"])
     if explain:
         show_reasons(ranked)
-    if scores.degraded:
-        reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in scores.degraded)
+    show_degraded(scores.degraded)
+
+
+def show_degraded(degraded: "Sequence[DegradedReason | int]") -> None:
+    """Below a table: why the answer is worse than it could be, where it is."""
+    if degraded:
+        reasons = ", ".join(name_of(reason).lower().replace("_", " ") for reason in degraded)
         out.print(f"degraded: {reasons}", style="yellow", highlight=False)
 
 
-def show_reasons(items: "Sequence[ScoredItem | RecommendedItem]") -> None:
+def show_reasons(items: "Sequence[ScoredItem | RecommendedItem | ExplainedItem]") -> None:
     """Below a table, since they are longer than its cells: the first behaviours that each score rests on."""
     for item in items:
         name = "" if item.metadata is None or not item.metadata.name else f" {item.metadata.name}"
@@ -146,7 +166,7 @@ def shown_metadata(items: "Sequence[ItemMetadata | None]") -> tuple[list[str], l
     return told, [["" if item is None else columns[name](item) for name in told] for item in items]
 
 
-def metadata_row(item: "ItemMetadata | None", answer: "Scores | Recommendations") -> dict[str, Any]:
+def metadata_row(item: "ItemMetadata | None", answer: "Scores | Recommendations | Explanations") -> dict[str, Any]:
     """What --json says of the catalogue: nothing where the gateway has none, null for an item that it does not have."""
     if not answer.catalogue_name:
         return {}

@@ -22,6 +22,17 @@ def serve(
     model: Annotated[
         str, typer.Option(help="Which model answers: NAME@LABEL, NAME/VERSION or a model directory.", metavar="MODEL")
     ] = "dare@stable",
+    canary: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model to try on some users, `dare@canary` for one; its label is followed."),
+    ] = None,
+    canary_share: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the users who get its answers, 0 to 1.")
+    ] = None,
+    shadow_share: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the others whose scores are compared with its own, 0 to 1."),
+    ] = None,
     recommender: Annotated[
         bool | None, typer.Option("--recommender/--no-recommender", help="Whether items are scored and recommended.")
     ] = None,
@@ -120,6 +131,8 @@ def serve(
 
     `recollect serve --model dare@canary --redis redis://cache:6379/0 --replicas 4`
 
+    `recollect serve --canary dare@canary --canary-share 0.05 --shadow-share 0.1`
+
     `recollect serve --encoder openai/clip-vit-base-patch32`
 
     `recollect serve --composed adafocal@stable`
@@ -151,6 +164,9 @@ def serve(
         replicas=replicas,
         ray_address=ray_address,
         recommender=recommender,
+        canary=canary,
+        canary_share=canary_share,
+        canary_shadow_share=shadow_share,
         encoder=encoder,
         classification=classification,
         composed_model=composed,
@@ -250,6 +266,11 @@ def _open_to(settings: "Settings") -> str:
     return f"{callers}{shown} ({wire})"
 
 
+def _trial(settings: "Settings") -> str:
+    answered, compared = f"{settings.canary_share:.0%}", f"{settings.canary_shadow_share:.0%}"
+    return f"canary        {settings.canary} for {answered} of the users, compared for {compared} of the others"
+
+
 def _first_call(settings: "Settings", address: str) -> list[str]:
     if settings.recommender:
         return [f"try           recollect score USER --items 1,2,3 --target {address}"]
@@ -273,6 +294,7 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
     lines = [
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model or 'none: --no-recommender'}",
+        *([_trial(settings)] if settings.canary else []),
         f"index         {settings.index or 'none: no --index INDEX, so nothing is recommended'}",
         f"catalogue     {settings.catalogue or 'none: no --catalogue CATALOGUE, so nothing is filtered by it'}",
         f"encoder       {encoder}",

@@ -14,12 +14,13 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandl
 
 _UNREADABLE = object()
 """Stands for a request that could not be read."""
-_WRAPS = {
+HANDLERS = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
     (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
+"""Whether requests and answers are streams → where a handler has its behaviour, and how one is made."""
 
 
 class DecodingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -32,7 +33,7 @@ class DecodingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         handler = await continuation(details)
         if handler is None or handler.request_deserializer is None:
             return handler
-        name, wrap = _WRAPS[handler.request_streaming, handler.response_streaming]
+        name, wrap = HANDLERS[handler.request_streaming, handler.response_streaming]
         answer = _streaming if handler.response_streaming else _unary
         return wrap(
             answer(getattr(handler, name)),

@@ -33,6 +33,7 @@ RecollectError
 
 import logging
 import math
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -318,6 +319,17 @@ def artifacts_down(error: RemoteError) -> ArtifactsDown:
 def incident(name: str) -> Incident:
     """The refusal of a call that met an error whose trace is in the log under `name`."""
     return Incident(f"the service failed; its log has the reason under incident {name}", incident=name)
+
+
+def refusal(error: Exception, *, method: str, request_id: str) -> CallError:
+    """What a caller is told of `error`, which ended the call or its part; logs what nobody foresaw."""
+    if isinstance(error, CallError):
+        return error
+    if isinstance(error, RemoteError):
+        return artifacts_down(error)
+    name = uuid.uuid4().hex
+    log.error("incident %s in %s, request_id %r", name, method, request_id, exc_info=error)
+    return incident(name)
 
 
 def to_status(error: CallError) -> status_pb2.Status:

@@ -1,19 +1,15 @@
 """Stand around every call: a refusal becomes a status, a bug an incident."""
 
-import asyncio
-import logging
-import uuid
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.errors import RemoteError
-from recollect.gateway.errors import CallError, abort, artifacts_down, incident
+from recollect.gateway.decoding import HANDLERS
+from recollect.gateway.errors import abort, refusal
 from recollect.gateway.request_ids import request_id
-
-log = logging.getLogger(__name__)
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
 
@@ -24,28 +20,24 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler:
-        """Wrap the handlers of one answer; the streams of health and reflection stay as they are."""
+        """Wrap the handlers of one answer, and of answers that are written to the context; generators, which only
+        reflection has, stay as they are."""
         handler = await continuation(details)
-        if handler is None or handler.response_streaming:
+        if handler is None:
             return handler
         method = details.method
-        behaviour, wrap = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-        if handler.request_streaming:
-            behaviour, wrap = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+        name, wrap = HANDLERS[handler.request_streaming, handler.response_streaming]
+        behaviour = getattr(handler, name)
+        if inspect.isasyncgenfunction(behaviour):
+            return handler
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext) -> Any:
             try:
                 return await behaviour(request, context)
-            except (asyncio.CancelledError, grpc.aio.AbortError):
+            except grpc.aio.AbortError:
                 raise
-            except CallError as error:
-                await abort(context, error)
-            except RemoteError as error:
-                await abort(context, artifacts_down(error))
-            except Exception:
-                name = uuid.uuid4().hex
-                log.exception("incident %s in %s, request_id %r", name, method, request_id.get())
-                await abort(context, incident(name))
+            except Exception as error:
+                await abort(context, refusal(error, method=method, request_id=request_id.get()))
 
         return wrap(
             guarded,

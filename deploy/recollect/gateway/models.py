@@ -71,6 +71,11 @@ class ModelSource(Protocol):
         """The form of `reference` that means the same model from now on; ArtifactError where there is none."""
         ...
 
+    def current(self, reference: str) -> str:
+        """What `reference` means now: `name/version` for a label, anything else as it is. Asked every few seconds;
+        ArtifactError where there is no such label."""
+        ...
+
     def load(self, reference: str) -> ServedModel:
         """Load the model that `reference` names; blocking."""
         ...
@@ -104,6 +109,19 @@ class ArtifactModels:
         if store.contains(artifact):
             return artifact.reference
         return str(artifact.directory.resolve())
+
+    def current(self, reference: str) -> str:
+        """The version that this machine knows the label to point at, which it asks for where machines share them."""
+        from recollect.artifacts import MODELS, open_store
+        from recollect.artifacts.following import split_reference
+
+        if "@" not in reference or Path(reference).exists():
+            return reference
+        store = open_store(self.root, shared=self.shared)
+        name, label = split_reference(reference, MODELS)
+        store.refresh()
+        version = store.last_seen(name, label)
+        return self.pin(reference) if version is None else f"{name}/{version}"
 
     def load(self, reference: str) -> ServedModel:
         """Check the hashes, then load."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from recollect.gateway.catalogue import CatalogueUse, FiltersOfModel, names_of
 from recollect.gateway.display import displayed
-from recollect.gateway.explanations import explanations
+from recollect.gateway.explanations import degraded_by, explanations
 from recollect.gateway.metadata_checks import check_item_filter
 from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
@@ -141,11 +141,7 @@ def answer_recommend(
     rows = zip(
         found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, shown, strict=True
     )
-    degraded = []
-    if history is None:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
-    elif len(behaviours) == 0:
-        degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)
+    degraded = degraded_by(history, unknown=False)
     answered(
         "Recommend",
         history=None if history is None else len(behaviours),

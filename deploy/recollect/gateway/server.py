@@ -6,14 +6,18 @@ from recollect.catalogues.serving import CatalogueSlot
 from recollect.classification.calls import ClassificationBackend
 from recollect.composed.calls import ComposedBackend
 from recollect.gateway.admission import Admission
+from recollect.gateway.canary import Canary
 from recollect.gateway.classifier import ClassifierServicer
 from recollect.gateway.composed import ComposedRetrievalServicer
 from recollect.gateway.descriptor_sets import DescriptorSetsServicer
 from recollect.gateway.histories import HistoriesServicer
 from recollect.gateway.interceptors import ErrorInterceptor
 from recollect.gateway.listener import Listener, ListenerConfig
+from recollect.gateway.load import Load, LoadInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
+from recollect.gateway.score_stream import StreamLimits
+from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers
 from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import (
@@ -66,6 +70,10 @@ class GatewayConfig(ListenerConfig):
     """Candidates that a Recommend call ranks, at most."""
     recommend_popularity: float = 1.0
     """How far their popularity counts in the order of what is shown; see `CandidateConfig.popularity_weight`."""
+    stream_rows: int = 16
+    """Rows of one ScoreStream that are worked on at one time."""
+    stream_s: float = 5.0
+    """How long one ScoreStream takes rows; shorter than `connection_grace_s`, so that none is cut."""
     max_images: int = 16
     """Most images in one Classify request."""
     ranking_threads: int = 1
@@ -75,17 +83,22 @@ class GatewayConfig(ListenerConfig):
 
     def __post_init__(self) -> None:
         ListenerConfig.__post_init__(self)  # a class with slots is made twice, which super() does not know
-        counts = ("history_limit", "max_candidates", "recommend_candidates", "max_images", "ranking_threads")
-        for name in counts:
+        counts = ("history_limit", "max_candidates", "recommend_candidates", "stream_rows", "max_images")
+        for name in (*counts, "ranking_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.most_wait_s <= 0:
             raise ValueError(f"most_wait_s must be more than 0, got {self.most_wait_s}")
+        if not 0 < self.stream_s < self.connection_grace_s:
+            raise ValueError(
+                f"stream_s must be more than 0 and less than connection_grace_s ({self.connection_grace_s}), "
+                f"got {self.stream_s}: a connection that has reached its age would cut the stream"
+            )
 
 
 class Gateway:
-    """One server, over one history store and, where there are any, a model slot, an index, a catalogue and backends for
-    pictures.
+    """One server, over one history store and, where there are any, a model slot, a canary, an index, a catalogue and
+    backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -100,26 +113,32 @@ class Gateway:
         composed: ComposedBackend | None = None,
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
+        canary: Canary | None = None,
         serving_log: ServingLog | None = None,
     ) -> None:
         self.config = config
+        self.load = Load()
+        """How many calls it works on."""
         self._workers = Workers(config.ranking_threads)
+        self._admission = Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads)
+        self._trial = ModelTrial(slot, self._workers, canary=canary)
         self._listener = Listener(
             config,
             served=services_of(
                 recommender=slot is not None, classification=classification is not None, composed=composed is not None
             ),
             known=services_of(recommender=True, classification=True, composed=True),
-            interceptors=[ErrorInterceptor()],
+            interceptors=[LoadInterceptor(self.load), ErrorInterceptor()],
         )
         server = self._listener.server
         recommender = RecommenderServicer(
-            slot=slot,
+            trial=self._trial,
             histories=histories,
             workers=self._workers,
-            admission=Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads),
+            admission=self._admission,
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
+            streams=StreamLimits(rows=config.stream_rows, seconds=config.stream_s),
             index=index,
             catalogue=catalogue,
             candidates=CandidateConfig(
@@ -149,4 +168,5 @@ class Gateway:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
         await self._listener.stop(grace_s)
         await self._histories.close()
+        await self._trial.close()
         self._workers.close()

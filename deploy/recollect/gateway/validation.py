@@ -14,6 +14,7 @@ from recsys.data.event_store import EventType
 MAX_USER_ID_BYTES = 256
 MAX_REQUEST_ID_BYTES = 128
 MAX_EVENT_ID_BYTES = 128
+MAX_KEY_BYTES = 128
 MAX_EVENTS = 1_000
 """Most events in one Append."""
 MAX_APPENDS = 1_000
@@ -85,20 +86,25 @@ def check_score(request: recommender_pb2.ScoreRequest, *, max_candidates: int) -
     violations = Violations()
     violations.require_user(request.user_id)
     violations.require_request_id(request.request_id)
-    item_ids = np.fromiter(request.item_ids, dtype=np.int64, count=len(request.item_ids))
-    if len(item_ids) == 0:
-        violations.add("item_ids", "must not be empty; send the candidates to score")
-    elif len(item_ids) > max_candidates:
-        violations.add(
-            "item_ids",
-            f"must be at most {max_candidates} candidates, got {len(item_ids)}; split them over several calls",
-        )
-    for index in np.flatnonzero(item_ids < 0).tolist():
-        violations.add(f"item_ids[{index}]", f"must be 0 or more, got {item_ids[index]}; send an id of the catalogue")
+    item_ids = check_candidates(violations, request.item_ids, most=max_candidates)
     before_ms = check_as_of(violations, request)
     display = check_display(violations, request.display)
     violations.raise_any()
     return ScoreCall(user_id=request.user_id, item_ids=item_ids, before_ms=before_ms, display=display)
+
+
+def check_candidates(violations: Violations, item_ids: Sequence[int], *, most: int) -> npt.NDArray[np.int64]:
+    """[T] the candidates `item_ids` of a request; what is wrong with them is noted."""
+    candidates = np.fromiter(item_ids, dtype=np.int64, count=len(item_ids))
+    if len(candidates) == 0:
+        violations.add("item_ids", "must not be empty; send the candidates to score")
+    elif len(candidates) > most:
+        violations.add(
+            "item_ids", f"must be at most {most} candidates, got {len(candidates)}; split them over several calls"
+        )
+    for at in np.flatnonzero(candidates < 0).tolist():
+        violations.add(f"item_ids[{at}]", f"must be 0 or more, got {candidates[at]}; send an id of the catalogue")
+    return candidates
 
 
 def check_display(violations: Violations, display: Sequence[str]) -> tuple[str, ...]:
@@ -114,7 +120,8 @@ def check_display(violations: Violations, display: Sequence[str]) -> tuple[str, 
 
 
 def check_as_of(
-    violations: Violations, request: recommender_pb2.ScoreRequest | recommender_pb2.RecommendRequest
+    violations: Violations,
+    request: recommender_pb2.ScoreRequest | recommender_pb2.RecommendRequest | recommender_pb2.ExplainRequest,
 ) -> int | None:
     """The request's `as_of`, milliseconds since the Unix epoch; None where it is left out, or wrong and noted."""
     if not request.HasField("as_of"):

@@ -107,8 +107,6 @@ class _Job:
     """Since when it waits, likewise."""
     call: Context = field(default_factory=copy_context)
     """What the work is a part of: what its thread measures and logs is that call's."""
-    begun: Callable[[float], None]
-    """Told how long it waited, in its thread."""
 
 
 class Workers:
@@ -135,12 +133,10 @@ class Workers:
         *,
         priority: Priority = Priority.SCORING,
         until: float | None = None,
-        begun: Callable[[float], None] = lambda _waited_s: None,
     ) -> T:
         """The result of `work`; raises what it raises, and DeadlinePassed where it would begin after `until`.
 
-        `until` is in seconds of the monotonic clock. `begun` is told how long the work waited, in seconds, in the
-        thread where it begins.
+        `until` is in seconds of the monotonic clock.
         """
         loop = asyncio.get_running_loop()
         job = _Job(
@@ -149,7 +145,6 @@ class Workers:
             loop=loop,
             until=until,
             since=time.monotonic(),
-            begun=begun,
         )
         with self._changed:
             if self._closed:
@@ -250,7 +245,6 @@ def _of_use(job: _Job) -> bool:
 def _do(jobs: Sequence[_Job]) -> None:
     now = time.monotonic()
     for job in jobs:
-        job.begun(now - job.since)
         job.call.run(took, "queue", now - job.since)
     if isinstance(jobs[0].work, RankingWork):
         RANKING_BATCH.observe(len(jobs))

@@ -20,6 +20,8 @@ class Scope(StrEnum):
 SCOPES: Mapping[str, Scope] = {
     "/recollect_api.v1.Recommender/Score": Scope.READ,
     "/recollect_api.v1.Recommender/Recommend": Scope.READ,
+    "/recollect_api.v1.Recommender/ScoreStream": Scope.READ,
+    "/recollect_api.v1.Recommender/Explain": Scope.READ,
     "/recollect_api.v1.Histories/Append": Scope.WRITE,
     "/recollect_api.v1.Histories/AppendMany": Scope.WRITE,
     "/recollect_api.v1.Histories/AppendStream": Scope.WRITE,

@@ -6,6 +6,8 @@ from threading import Lock
 from recollect.telemetry.current import current, method_now
 from recollect.telemetry.metrics import (
     CALLS_REFUSED,
+    CANARY_CHANGE,
+    CANARY_TOP_SHARED,
     CANDIDATES,
     DEGRADED,
     HISTORY_EVENTS,
@@ -34,6 +36,12 @@ def answered(
         of(DEGRADED, method, _REASONS[reason]).inc()
 
 
+def compared(version: str, *, score_change: float, top_shared: float) -> None:
+    """Note how far the canary of `version` agreed with an answer that went out."""
+    CANARY_CHANGE.labels(version).observe(score_change)
+    CANARY_TOP_SHARED.labels(version).observe(top_shared)
+
+
 def refused(reason: str) -> None:
     """Count the end of the present call without an answer."""
     call = current.get()
@@ -49,7 +57,9 @@ def redis_failed() -> None:
 
 def serving(kind: str, name: str, version: str) -> None:
     """Tell that this process answers with `version` of `name` from now on, and with nothing else of that kind; of
-    galleries, with no other version. `kind` is "model", "index", "catalogue", "gallery", "encoder" or "composed model".
+    galleries, with no other version.
+
+    `kind` is "model", "canary", "index", "catalogue", "gallery", "encoder" or "composed model".
     """
     key = (kind, name if kind == _MANY else "")
     with _changing:

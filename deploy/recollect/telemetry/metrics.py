@@ -117,6 +117,20 @@ REPLICAS_SERVING = Gauge(
 PROCESS_STARTS = Counter(
     "recollect_process_starts", "Processes that were started, those that have ended too.", ["role"], registry=REGISTRY
 )
+CANARY_CHANGE = Histogram(
+    "recollect_canary_score_change",
+    "Mean absolute difference of a call's scores by the canary from those that went out.",
+    ["version"],
+    buckets=(0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    registry=REGISTRY,
+)
+CANARY_TOP_SHARED = Histogram(
+    "recollect_canary_top_shared",
+    "Share of a call's first ten candidates that are the canary's first ten, too.",
+    ["version"],
+    buckets=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    registry=REGISTRY,
+)
 PROCESS_START = Gauge(
     "recollect_process_start_time_seconds",
     "When the process was started, in seconds since the Unix epoch.",

@@ -25,35 +25,48 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from recollect_api.v1 import event_pb2 as recollect__api_dot_v1_dot_event__pb2
 from recollect_api.v1 import metadata_pb2 as recollect__api_dot_v1_dot_metadata__pb2
+from recollect_api.v1 import status_pb2 as recollect__api_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"recollect_api/v1/recommender.proto\x12\x10recollect_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crecollect_api/v1/event.proto\x1a\x1frecollect_api/v1/metadata.proto\"\x92\x01\n\x0cScoreRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\x03\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65xplain\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07\x64isplay\x18\x06 \x03(\t\"\xfa\x02\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fhistory_version\x18\x04 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x05 \x01(\x03\x12\x32\n\x08\x64\x65graded\x18\x06 \x03(\x0e\x32 .recollect_api.v1.DegradedReason\x12\x19\n\x11unknown_positions\x18\x07 \x03(\r\x12\x33\n\x0c\x65xplanations\x18\x08 \x03(\x0b\x32\x1d.recollect_api.v1.Explanation\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x32\n\tdisplayed\x18\n \x03(\x0b\x32\x1f.recollect_api.v1.DisplayedItem\x12\x16\n\x0e\x63\x61talogue_name\x18\x0b \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x0c \x01(\t\"A\n\rDisplayedItem\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.recollect_api.v1.ItemMetadata\"C\n\x0b\x45xplanation\x12\x34\n\nbehaviours\x18\x01 \x03(\x0b\x32 .recollect_api.v1.FoundBehaviour\"\x99\x01\n\x0e\x46oundBehaviour\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\x12\x0e\n\x06weight\x18\x04 \x01(\x02\x12\x11\n\titem_name\x18\x05 \x01(\t\"\xb7\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x0c\x65xclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\x03\x12\x14\n\x0c\x63\x61tegory_ids\x18\x06 \x03(\x03\x12\x18\n\x10max_per_category\x18\x07 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\x12,\n\x06\x66ilter\x18\n \x01(\x0b\x32\x1c.recollect_api.v1.ItemFilter\x12\x0f\n\x07\x64isplay\x18\x0b \x03(\tB\x0f\n\r_exclude_seen\"\x8b\x03\n\x11RecommendResponse\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32!.recollect_api.v1.RecommendedItem\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x12\n\nindex_name\x18\x04 \x01(\t\x12\x15\n\rindex_version\x18\x05 \x01(\t\x12\x17\n\x0fhistory_version\x18\x06 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x07 \x01(\x03\x12\x12\n\ncandidates\x18\x08 \x01(\x05\x12\x32\n\x08\x64\x65graded\x18\t \x03(\x0e\x32 .recollect_api.v1.DegradedReason\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x16\n\x0e\x63\x61talogue_name\x18\x0b \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x0c \x01(\t\x12\x1b\n\x0ematching_items\x18\r \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_matching_items\"\x8d\x02\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x31\n\x06origin\x18\x03 \x01(\x0e\x32!.recollect_api.v1.CandidateOrigin\x12\x17\n\x0f\x62\x65\x63\x61use_item_id\x18\x04 \x01(\x03\x12\x12\n\nsimilarity\x18\x05 \x01(\x02\x12\x32\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1d.recollect_api.v1.Explanation\x12\x30\n\x08metadata\x18\x07 \x01(\x0b\x32\x1e.recollect_api.v1.ItemMetadata\x12\x14\n\x0c\x62\x65\x63\x61use_name\x18\x08 \x01(\t*\x8d\x01\n\x0f\x43\x61ndidateOrigin\x12 \n\x1c\x43\x41NDIDATE_ORIGIN_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NDIDATE_ORIGIN_RECENT\x10\x01\x12\x1d\n\x19\x43\x41NDIDATE_ORIGIN_ATTENDED\x10\x02\x12\x1c\n\x18\x43\x41NDIDATE_ORIGIN_POPULAR\x10\x03*\x9f\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\'\n#DEGRADED_REASON_HISTORY_UNAVAILABLE\x10\x01\x12!\n\x1d\x44\x45GRADED_REASON_HISTORY_EMPTY\x10\x02\x12 \n\x1c\x44\x45GRADED_REASON_ITEM_UNKNOWN\x10\x03\x32\xad\x01\n\x0bRecommender\x12H\n\x05Score\x12\x1e.recollect_api.v1.ScoreRequest\x1a\x1f.recollect_api.v1.ScoreResponse\x12T\n\tRecommend\x12\".recollect_api.v1.RecommendRequest\x1a#.recollect_api.v1.RecommendResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"recollect_api/v1/recommender.proto\x12\x10recollect_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crecollect_api/v1/event.proto\x1a\x1frecollect_api/v1/metadata.proto\x1a\x1drecollect_api/v1/status.proto\"\x92\x01\n\x0cScoreRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\x03\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65xplain\x18\x04 \x01(\x08\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x0f\n\x07\x64isplay\x18\x06 \x03(\t\"\xfa\x02\n\rScoreResponse\x12\x0e\n\x06scores\x18\x01 \x03(\x02\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fhistory_version\x18\x04 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x05 \x01(\x03\x12\x32\n\x08\x64\x65graded\x18\x06 \x03(\x0e\x32 .recollect_api.v1.DegradedReason\x12\x19\n\x11unknown_positions\x18\x07 \x03(\r\x12\x33\n\x0c\x65xplanations\x18\x08 \x03(\x0b\x32\x1d.recollect_api.v1.Explanation\x12\x12\n\nrequest_id\x18\t \x01(\t\x12\x32\n\tdisplayed\x18\n \x03(\x0b\x32\x1f.recollect_api.v1.DisplayedItem\x12\x16\n\x0e\x63\x61talogue_name\x18\x0b \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x0c \x01(\t\"P\n\x12ScoreStreamRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12-\n\x05score\x18\x02 \x01(\x0b\x32\x1e.recollect_api.v1.ScoreRequest\"\x8e\x01\n\x13ScoreStreamResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x33\n\x08response\x18\x02 \x01(\x0b\x32\x1f.recollect_api.v1.ScoreResponseH\x00\x12*\n\x06status\x18\x03 \x01(\x0b\x32\x18.recollect_api.v1.StatusH\x00\x42\t\n\x07outcome\"\x9b\x01\n\x0e\x45xplainRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08item_ids\x18\x02 \x03(\x03\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0emax_behaviours\x18\x04 \x01(\x05\x12\x0f\n\x07\x64isplay\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\x98\x02\n\x0f\x45xplainResponse\x12.\n\x05items\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.ExplainedItem\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x17\n\x0fhistory_version\x18\x04 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x05 \x01(\x03\x12\x32\n\x08\x64\x65graded\x18\x06 \x03(\x0e\x32 .recollect_api.v1.DegradedReason\x12\x12\n\nrequest_id\x18\x07 \x01(\t\x12\x16\n\x0e\x63\x61talogue_name\x18\x08 \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\t \x01(\t\"\xfa\x01\n\rExplainedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x1d\n\x15score_without_history\x18\x03 \x01(\x02\x12\r\n\x05known\x18\x04 \x01(\x08\x12\x34\n\nbehaviours\x18\x05 \x03(\x0b\x32 .recollect_api.v1.FoundBehaviour\x12\x33\n\ncategories\x18\x06 \x03(\x0b\x32\x1f.recollect_api.v1.CategoryShare\x12\x30\n\x08metadata\x18\x07 \x01(\x0b\x32\x1e.recollect_api.v1.ItemMetadata\"^\n\rCategoryShare\x12\x13\n\x0b\x63\x61tegory_id\x18\x01 \x01(\x03\x12\x15\n\rcategory_name\x18\x02 \x01(\t\x12\r\n\x05share\x18\x03 \x01(\x02\x12\x12\n\nbehaviours\x18\x04 \x01(\x05\"A\n\rDisplayedItem\x12\x30\n\x08metadata\x18\x01 \x01(\x0b\x32\x1e.recollect_api.v1.ItemMetadata\"C\n\x0b\x45xplanation\x12\x34\n\nbehaviours\x18\x01 \x03(\x0b\x32 .recollect_api.v1.FoundBehaviour\"\x99\x01\n\x0e\x46oundBehaviour\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\x12\x0e\n\x06weight\x18\x04 \x01(\x02\x12\x11\n\titem_name\x18\x05 \x01(\t\"\xb7\x02\n\x10RecommendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12)\n\x05\x61s_of\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x0c\x65xclude_seen\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x10\x65xclude_item_ids\x18\x05 \x03(\x03\x12\x14\n\x0c\x63\x61tegory_ids\x18\x06 \x03(\x03\x12\x18\n\x10max_per_category\x18\x07 \x01(\x05\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x12\x12\n\nrequest_id\x18\t \x01(\t\x12,\n\x06\x66ilter\x18\n \x01(\x0b\x32\x1c.recollect_api.v1.ItemFilter\x12\x0f\n\x07\x64isplay\x18\x0b \x03(\tB\x0f\n\r_exclude_seen\"\x8b\x03\n\x11RecommendResponse\x12\x30\n\x05items\x18\x01 \x03(\x0b\x32!.recollect_api.v1.RecommendedItem\x12\x12\n\nmodel_name\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x12\n\nindex_name\x18\x04 \x01(\t\x12\x15\n\rindex_version\x18\x05 \x01(\t\x12\x17\n\x0fhistory_version\x18\x06 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x07 \x01(\x03\x12\x12\n\ncandidates\x18\x08 \x01(\x05\x12\x32\n\x08\x64\x65graded\x18\t \x03(\x0e\x32 .recollect_api.v1.DegradedReason\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x16\n\x0e\x63\x61talogue_name\x18\x0b \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x0c \x01(\t\x12\x1b\n\x0ematching_items\x18\r \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_matching_items\"\x8d\x02\n\x0fRecommendedItem\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x31\n\x06origin\x18\x03 \x01(\x0e\x32!.recollect_api.v1.CandidateOrigin\x12\x17\n\x0f\x62\x65\x63\x61use_item_id\x18\x04 \x01(\x03\x12\x12\n\nsimilarity\x18\x05 \x01(\x02\x12\x32\n\x0b\x65xplanation\x18\x06 \x01(\x0b\x32\x1d.recollect_api.v1.Explanation\x12\x30\n\x08metadata\x18\x07 \x01(\x0b\x32\x1e.recollect_api.v1.ItemMetadata\x12\x14\n\x0c\x62\x65\x63\x61use_name\x18\x08 \x01(\t*\x8d\x01\n\x0f\x43\x61ndidateOrigin\x12 \n\x1c\x43\x41NDIDATE_ORIGIN_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41NDIDATE_ORIGIN_RECENT\x10\x01\x12\x1d\n\x19\x43\x41NDIDATE_ORIGIN_ATTENDED\x10\x02\x12\x1c\n\x18\x43\x41NDIDATE_ORIGIN_POPULAR\x10\x03*\x9f\x01\n\x0e\x44\x65gradedReason\x12\x1f\n\x1b\x44\x45GRADED_REASON_UNSPECIFIED\x10\x00\x12\'\n#DEGRADED_REASON_HISTORY_UNAVAILABLE\x10\x01\x12!\n\x1d\x44\x45GRADED_REASON_HISTORY_EMPTY\x10\x02\x12 \n\x1c\x44\x45GRADED_REASON_ITEM_UNKNOWN\x10\x03\x32\xdd\x02\n\x0bRecommender\x12H\n\x05Score\x12\x1e.recollect_api.v1.ScoreRequest\x1a\x1f.recollect_api.v1.ScoreResponse\x12^\n\x0bScoreStream\x12$.recollect_api.v1.ScoreStreamRequest\x1a%.recollect_api.v1.ScoreStreamResponse(\x01\x30\x01\x12N\n\x07\x45xplain\x12 .recollect_api.v1.ExplainRequest\x1a!.recollect_api.v1.ExplainResponse\x12T\n\tRecommend\x12\".recollect_api.v1.RecommendRequest\x1a#.recollect_api.v1.RecommendResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recollect_api.v1.recommender_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CANDIDATEORIGIN']._serialized_start=1959
-  _globals['_CANDIDATEORIGIN']._serialized_end=2100
-  _globals['_DEGRADEDREASON']._serialized_start=2103
-  _globals['_DEGRADEDREASON']._serialized_end=2262
-  _globals['_SCOREREQUEST']._serialized_start=153
-  _globals['_SCOREREQUEST']._serialized_end=299
-  _globals['_SCORERESPONSE']._serialized_start=302
-  _globals['_SCORERESPONSE']._serialized_end=680
-  _globals['_DISPLAYEDITEM']._serialized_start=682
-  _globals['_DISPLAYEDITEM']._serialized_end=747
-  _globals['_EXPLANATION']._serialized_start=749
-  _globals['_EXPLANATION']._serialized_end=816
-  _globals['_FOUNDBEHAVIOUR']._serialized_start=819
-  _globals['_FOUNDBEHAVIOUR']._serialized_end=972
-  _globals['_RECOMMENDREQUEST']._serialized_start=975
-  _globals['_RECOMMENDREQUEST']._serialized_end=1286
-  _globals['_RECOMMENDRESPONSE']._serialized_start=1289
-  _globals['_RECOMMENDRESPONSE']._serialized_end=1684
-  _globals['_RECOMMENDEDITEM']._serialized_start=1687
-  _globals['_RECOMMENDEDITEM']._serialized_end=1956
-  _globals['_RECOMMENDER']._serialized_start=2265
-  _globals['_RECOMMENDER']._serialized_end=2438
+  _globals['_CANDIDATEORIGIN']._serialized_start=3007
+  _globals['_CANDIDATEORIGIN']._serialized_end=3148
+  _globals['_DEGRADEDREASON']._serialized_start=3151
+  _globals['_DEGRADEDREASON']._serialized_end=3310
+  _globals['_SCOREREQUEST']._serialized_start=184
+  _globals['_SCOREREQUEST']._serialized_end=330
+  _globals['_SCORERESPONSE']._serialized_start=333
+  _globals['_SCORERESPONSE']._serialized_end=711
+  _globals['_SCORESTREAMREQUEST']._serialized_start=713
+  _globals['_SCORESTREAMREQUEST']._serialized_end=793
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=796
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=938
+  _globals['_EXPLAINREQUEST']._serialized_start=941
+  _globals['_EXPLAINREQUEST']._serialized_end=1096
+  _globals['_EXPLAINRESPONSE']._serialized_start=1099
+  _globals['_EXPLAINRESPONSE']._serialized_end=1379
+  _globals['_EXPLAINEDITEM']._serialized_start=1382
+  _globals['_EXPLAINEDITEM']._serialized_end=1632
+  _globals['_CATEGORYSHARE']._serialized_start=1634
+  _globals['_CATEGORYSHARE']._serialized_end=1728
+  _globals['_DISPLAYEDITEM']._serialized_start=1730
+  _globals['_DISPLAYEDITEM']._serialized_end=1795
+  _globals['_EXPLANATION']._serialized_start=1797
+  _globals['_EXPLANATION']._serialized_end=1864
+  _globals['_FOUNDBEHAVIOUR']._serialized_start=1867
+  _globals['_FOUNDBEHAVIOUR']._serialized_end=2020
+  _globals['_RECOMMENDREQUEST']._serialized_start=2023
+  _globals['_RECOMMENDREQUEST']._serialized_end=2334
+  _globals['_RECOMMENDRESPONSE']._serialized_start=2337
+  _globals['_RECOMMENDRESPONSE']._serialized_end=2732
+  _globals['_RECOMMENDEDITEM']._serialized_start=2735
+  _globals['_RECOMMENDEDITEM']._serialized_end=3004
+  _globals['_RECOMMENDER']._serialized_start=3313
+  _globals['_RECOMMENDER']._serialized_end=3662
 # @@protoc_insertion_point(module_scope)

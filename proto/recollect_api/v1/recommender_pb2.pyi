@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from recollect_api.v1 import event_pb2 as _event_pb2
 from recollect_api.v1 import metadata_pb2 as _metadata_pb2
+from recollect_api.v1 import status_pb2 as _status_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -203,6 +204,262 @@ class ScoreResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015
+
+@_typing.final
+class ScoreStreamRequest(_message.Message):
+    """One row of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The caller's name for the row, at most 128 bytes: comes back with its answer. Nothing else is made of it."""
+    @_builtins.property
+    def score(self) -> Global___ScoreRequest:
+        """What to score."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        score: Global___ScoreRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreStreamRequest: _TypeAlias = ScoreStreamRequest  # noqa: Y015
+
+@_typing.final
+class ScoreStreamResponse(_message.Message):
+    """The answer to one row of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """`ScoreStreamRequest.key`."""
+    @_builtins.property
+    def response(self) -> Global___ScoreResponse:
+        """What Score would answer."""
+
+    @_builtins.property
+    def status(self) -> _status_pb2.Status:
+        """What Score would end with."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        response: Global___ScoreResponse | None = ...,
+        status: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "outcome", b"outcome", "response", b"response", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "status"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ScoreStreamResponse: _TypeAlias = ScoreStreamResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Which items to explain, to whom they are shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    ITEM_IDS_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    MAX_BEHAVIOURS_FIELD_NUMBER: _builtins.int
+    DISPLAY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user whose history counts, 1 to 256 bytes of UTF-8."""
+    max_behaviours: _builtins.int
+    """Most behaviours to tell of each item; 0 for all that were found. Shares are of all of them."""
+    request_id: _builtins.str
+    """The caller's name for this call, at most 128 bytes. Comes back in the response and in the service's logs."""
+    @_builtins.property
+    def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """At least one, at most 100; none negative."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Only behaviours strictly earlier than this count. Left out: all of them."""
+
+    @_builtins.property
+    def display(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to tell of each item from the catalogue, as `RecommendRequest.display`; with "name", behaviours are named as well."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        item_ids: _abc.Iterable[_builtins.int] | None = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        max_behaviours: _builtins.int = ...,
+        display: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "display", b"display", "item_ids", b"item_ids", "max_behaviours", b"max_behaviours", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """What the scores rest on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    HISTORY_VERSION_FIELD_NUMBER: _builtins.int
+    HISTORY_LENGTH_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CATALOGUE_NAME_FIELD_NUMBER: _builtins.int
+    CATALOGUE_VERSION_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """Name of the model that computed all of this."""
+    model_version: _builtins.str
+    """Version of that model."""
+    history_version: _builtins.int
+    """Version of the history that was read; it grows with every append. 0 where there was no history to read."""
+    history_length: _builtins.int
+    """How many behaviours counted."""
+    request_id: _builtins.str
+    """`ExplainRequest.request_id`."""
+    catalogue_name: _builtins.str
+    """Name of the catalogue that items were displayed from; empty where nothing was."""
+    catalogue_version: _builtins.str
+    """Version of that catalogue."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainedItem]:
+        """One for each of `ExplainRequest.item_ids`, in the same order."""
+
+    @_builtins.property
+    def degraded(self) -> _containers.RepeatedScalarFieldContainer[Global___DegradedReason.ValueType]:
+        """Why the answer is worse than it could be, each reason once; empty when nothing was missing."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___ExplainedItem] | None = ...,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        history_version: _builtins.int = ...,
+        history_length: _builtins.int = ...,
+        degraded: _abc.Iterable[Global___DegradedReason.ValueType] | None = ...,
+        request_id: _builtins.str = ...,
+        catalogue_name: _builtins.str = ...,
+        catalogue_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalogue_name", b"catalogue_name", "catalogue_version", b"catalogue_version", "degraded", b"degraded", "history_length", b"history_length", "history_version", b"history_version", "items", b"items", "model_name", b"model_name", "model_version", b"model_version", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ExplainedItem(_message.Message):
+    """One item, explained."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    SCORE_WITHOUT_HISTORY_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    BEHAVIOURS_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    item_id: _builtins.int
+    """The item."""
+    score: _builtins.float
+    """Probability of interest, 0 to 1: what Score answers."""
+    score_without_history: _builtins.float
+    """What it would be for a user without a history; the difference is what the history changes."""
+    known: _builtins.bool
+    """Whether the model has ever seen the item. One that it has not is scored as an item without features."""
+    @_builtins.property
+    def behaviours(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundBehaviour]:
+        """The behaviours that the search found for this item, highest weight first."""
+
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedCompositeFieldContainer[Global___CategoryShare]:
+        """The categories of all behaviours that were found, greatest share first."""
+
+    @_builtins.property
+    def metadata(self) -> _metadata_pb2.ItemMetadata:
+        """What was to be displayed; left out where nothing was, and where the catalogue does not have the item."""
+
+    def __init__(
+        self,
+        *,
+        item_id: _builtins.int = ...,
+        score: _builtins.float = ...,
+        score_without_history: _builtins.float = ...,
+        known: _builtins.bool = ...,
+        behaviours: _abc.Iterable[Global___FoundBehaviour] | None = ...,
+        categories: _abc.Iterable[Global___CategoryShare] | None = ...,
+        metadata: _metadata_pb2.ItemMetadata | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["metadata", b"metadata"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behaviours", b"behaviours", "categories", b"categories", "item_id", b"item_id", "known", b"known", "metadata", b"metadata", "score", b"score", "score_without_history", b"score_without_history"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainedItem: _TypeAlias = ExplainedItem  # noqa: Y015
+
+@_typing.final
+class CategoryShare(_message.Message):
+    """How much of what a score rests on is of one category."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_ID_FIELD_NUMBER: _builtins.int
+    CATEGORY_NAME_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    BEHAVIOURS_FIELD_NUMBER: _builtins.int
+    category_id: _builtins.int
+    """The category, as the model knows it; -1 for items that it has never seen, and for those without a category."""
+    category_name: _builtins.str
+    """What the log called the category, where it had names; else empty."""
+    share: _builtins.float
+    """What the weights of its behaviours add up to; those of all categories of an item add up to 1."""
+    behaviours: _builtins.int
+    """How many of the found behaviours are of it."""
+    def __init__(
+        self,
+        *,
+        category_id: _builtins.int = ...,
+        category_name: _builtins.str = ...,
+        share: _builtins.float = ...,
+        behaviours: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behaviours", b"behaviours", "category_id", b"category_id", "category_name", b"category_name", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CategoryShare: _TypeAlias = CategoryShare  # noqa: Y015
 
 @_typing.final
 class DisplayedItem(_message.Message):

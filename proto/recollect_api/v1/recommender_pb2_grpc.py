@@ -40,6 +40,16 @@ class RecommenderStub:
                 request_serializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.ScoreStream = channel.stream_stream(
+                '/recollect_api.v1.Recommender/ScoreStream',
+                request_serializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreStreamRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreStreamResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/recollect_api.v1.Recommender/Explain',
+                request_serializer=recollect__api_dot_v1_dot_recommender__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.Recommend = channel.unary_unary(
                 '/recollect_api.v1.Recommender/Recommend',
                 request_serializer=recollect__api_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
@@ -56,6 +66,34 @@ class RecommenderServicer:
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
         the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreStream(self, request_iterator, context):
+        """Scores row after row, each as Score would; for backfills, and for rankers that have a row again and again. Every row
+        has an answer of its own, scores or the status that Score would end with, so that a bad row costs no other its answer.
+
+        Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
+        time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
+        Initial metadata says that the stream is taken, before any answer does.
+
+        The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
+        replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no
+        effect and is safe to repeat. The stream as a whole ends with INVALID_ARGUMENT at bytes that are no
+        ScoreStreamRequest, and with UNIMPLEMENTED where the service runs without a recommender.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Says why a user is shown some items: the behaviours that each score rests on, their categories, and what the score
+        would be without a history.
+
+        INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
+        the call: `degraded` says so, and nothing is found. Has no effect, safe to repeat.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -80,6 +118,16 @@ def add_RecommenderServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreRequest.FromString,
                     response_serializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreResponse.SerializeToString,
+            ),
+            'ScoreStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreStream,
+                    request_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreStreamRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_recommender__pb2.ScoreStreamResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=recollect__api_dot_v1_dot_recommender__pb2.ExplainRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_recommender__pb2.ExplainResponse.SerializeToString,
             ),
             'Recommend': grpc.unary_unary_rpc_method_handler(
                     servicer.Recommend,
@@ -115,6 +163,60 @@ class Recommender:
             '/recollect_api.v1.Recommender/Score',
             recollect__api_dot_v1_dot_recommender__pb2.ScoreRequest.SerializeToString,
             recollect__api_dot_v1_dot_recommender__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/recollect_api.v1.Recommender/ScoreStream',
+            recollect__api_dot_v1_dot_recommender__pb2.ScoreStreamRequest.SerializeToString,
+            recollect__api_dot_v1_dot_recommender__pb2.ScoreStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/recollect_api.v1.Recommender/Explain',
+            recollect__api_dot_v1_dot_recommender__pb2.ExplainRequest.SerializeToString,
+            recollect__api_dot_v1_dot_recommender__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,26 @@ class RecommenderStub:
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
     the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
     """
+    ScoreStream: _grpc.StreamStreamMultiCallable[_recommender_pb2.ScoreStreamRequest, _recommender_pb2.ScoreStreamResponse]
+    """Scores row after row, each as Score would; for backfills, and for rankers that have a row again and again. Every row
+    has an answer of its own, scores or the status that Score would end with, so that a bad row costs no other its answer.
+
+    Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
+    time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
+    Initial metadata says that the stream is taken, before any answer does.
+
+    The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
+    replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no
+    effect and is safe to repeat. The stream as a whole ends with INVALID_ARGUMENT at bytes that are no
+    ScoreStreamRequest, and with UNIMPLEMENTED where the service runs without a recommender.
+    """
+    Explain: _grpc.UnaryUnaryMultiCallable[_recommender_pb2.ExplainRequest, _recommender_pb2.ExplainResponse]
+    """Says why a user is shown some items: the behaviours that each score rests on, their categories, and what the score
+    would be without a history.
+
+    INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
+    the call: `degraded` says so, and nothing is found. Has no effect, safe to repeat.
+    """
     Recommend: _grpc.UnaryUnaryMultiCallable[_recommender_pb2.RecommendRequest, _recommender_pb2.RecommendResponse]
     """Recommends items of the whole catalogue, best first: items like what the user did are found in an index, then ranked
     by the model.
@@ -59,6 +79,26 @@ class RecommenderAsyncStub(RecommenderStub):
 
     INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
     the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
+    """
+    ScoreStream: _aio.StreamStreamMultiCallable[_recommender_pb2.ScoreStreamRequest, _recommender_pb2.ScoreStreamResponse]  # type: ignore[assignment]
+    """Scores row after row, each as Score would; for backfills, and for rankers that have a row again and again. Every row
+    has an answer of its own, scores or the status that Score would end with, so that a bad row costs no other its answer.
+
+    Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
+    time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
+    Initial metadata says that the stream is taken, before any answer does.
+
+    The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
+    replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no
+    effect and is safe to repeat. The stream as a whole ends with INVALID_ARGUMENT at bytes that are no
+    ScoreStreamRequest, and with UNIMPLEMENTED where the service runs without a recommender.
+    """
+    Explain: _aio.UnaryUnaryMultiCallable[_recommender_pb2.ExplainRequest, _recommender_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Says why a user is shown some items: the behaviours that each score rests on, their categories, and what the score
+    would be without a history.
+
+    INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
+    the call: `degraded` says so, and nothing is found. Has no effect, safe to repeat.
     """
     Recommend: _aio.UnaryUnaryMultiCallable[_recommender_pb2.RecommendRequest, _recommender_pb2.RecommendResponse]  # type: ignore[assignment]
     """Recommends items of the whole catalogue, best first: items like what the user did are found in an index, then ranked
@@ -82,6 +122,38 @@ class RecommenderServicer(metaclass=_abc_1.ABCMeta):
 
         INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
         the call: the answer is computed without a history and says so in `degraded`. Has no effect, safe to repeat.
+        """
+
+    @_abc_1.abstractmethod
+    def ScoreStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_recommender_pb2.ScoreStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_recommender_pb2.ScoreStreamResponse], _abc.AsyncIterator[_recommender_pb2.ScoreStreamResponse]]:
+        """Scores row after row, each as Score would; for backfills, and for rankers that have a row again and again. Every row
+        has an answer of its own, scores or the status that Score would end with, so that a bad row costs no other its answer.
+
+        Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
+        time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
+        Initial metadata says that the stream is taken, before any answer does.
+
+        The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
+        replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no
+        effect and is safe to repeat. The stream as a whole ends with INVALID_ARGUMENT at bytes that are no
+        ScoreStreamRequest, and with UNIMPLEMENTED where the service runs without a recommender.
+        """
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _recommender_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recommender_pb2.ExplainResponse, _abc.Awaitable[_recommender_pb2.ExplainResponse]]:
+        """Says why a user is shown some items: the behaviours that each score rests on, their categories, and what the score
+        would be without a history.
+
+        INVALID_ARGUMENT names every field that is wrong (google.rpc.BadRequest). An unreachable history store does not fail
+        the call: `degraded` says so, and nothing is found. Has no effect, safe to repeat.
         """
 
     @_abc_1.abstractmethod

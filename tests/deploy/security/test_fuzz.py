@@ -149,6 +149,8 @@ def seeds_of(path: str) -> tuple:
     v1 = recommender_pb2
     found = {
         "Recommender/Score": [v1.ScoreRequest(user_id="user-7", item_ids=[1, 2, 3], display=["price"], explain=True)],
+        "Recommender/ScoreStream": [v1.ScoreStreamRequest(key="a", score={"user_id": "user-7", "item_ids": [1, 2]})],
+        "Recommender/Explain": [v1.ExplainRequest(user_id="user-7", item_ids=[1, 2, 3], display=["name"])],
         "Recommender/Recommend": [v1.RecommendRequest(user_id="user-7", count=5, display=["name"], explain=True)],
         "Histories/List": [histories_pb2.ListRequest(user_id="user-7", page_size=3, types=[1])],
         "Histories/Stats": [histories_pb2.StatsRequest(user_id="user-7")],
@@ -432,7 +434,13 @@ def test_the_same_seed_makes_the_same_requests():
 def test_thousands_of_wrong_requests_get_answers_of_the_contract(server):
     fuzzer = fuzz(server, 3_000, seed=1)
     # What is sent is neither all wrong nor all right: else nothing behind the checks, or nothing in them, was tried.
-    for path in ("Recommender/Score", "Recommender/Recommend", "Histories/List", "ComposedRetrieval/Search"):
+    for path in (
+        "Recommender/Score",
+        "Recommender/Explain",
+        "Recommender/Recommend",
+        "Histories/List",
+        "ComposedRetrieval/Search",
+    ):
         reached = fuzzer.reached[f"/recollect_api.v1.{path}"]
         assert {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT} <= reached, path
 

@@ -10,6 +10,8 @@ from recollect.gateway.admission import Admission
 from recollect.gateway.benchmarks.service import BenchedService
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.recommender import RecommenderServicer
+from recollect.gateway.score_stream import StreamLimits
+from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers, use_one_torch_thread
 from recollect.serve_app import DEPLOYMENT_OPTIONS
 from recollect_api.v1 import recommender_pb2
@@ -32,13 +34,16 @@ class ProxiedReplica:
     def __init__(self, model: Path, redis_url: str) -> None:
         use_one_torch_thread()
         ranker = Ranker.load(model)
+        workers = Workers(1)
+        served = ServedModel(name="random", version="1", ranker=ranker, catalogue=ranker.catalogue)
         self._servicer = RecommenderServicer(
-            slot=ModelSlot(ServedModel(name="random", version="1", ranker=ranker, catalogue=ranker.catalogue)),
+            trial=ModelTrial(ModelSlot(served), workers),
             histories=HistoryStore(redis_url, config=HistoryConfig(timeout_s=5.0)),
-            workers=Workers(1),
+            workers=workers,
             admission=Admission(most_wait_s=10.0, threads=1),
             history_limit=50_000,
             max_candidates=1_000,
+            streams=StreamLimits(rows=1, seconds=5.0),
         )
 
     async def Score(  # noqa: N802 - gRPC's name
@@ -81,7 +86,7 @@ def proxied(service: BenchedService) -> Iterator[None]:
     serve.run(
         deployment.bind(model=service.model_directory, redis_url=service.redis_url),
         name=APPLICATION,
-        route_prefix=None,
+        route_prefix=f"/{APPLICATION}",  # its proxy knows no application without one
     )
     try:
         yield

@@ -16,8 +16,8 @@ STEP = 1.25
 """How much more each step of the ramp offers."""
 SATURATED = 0.95
 """A service that answers a smaller share of what is offered takes no more."""
-RECOVERED = 0.99
-"""Share of the calls that a service which has recovered answers."""
+RECOVERED = 0.9
+"""Share of the calls that a service which has recovered answers in every half second."""
 _WINDOW_S = 0.5
 
 

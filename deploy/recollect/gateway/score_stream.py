@@ -1,0 +1,80 @@
+"""Answer ScoreStream: rows are scored as Score would, a few at one time, and each has an answer of its own."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from recollect.gateway.errors import refusal, to_status
+from recollect.gateway.validation import MAX_KEY_BYTES, Violations
+from recollect_api.v1 import recommender_pb2, status_pb2
+
+log = logging.getLogger(__name__)
+
+Row = recommender_pb2.ScoreStreamRequest
+Answer = recommender_pb2.ScoreStreamResponse
+Score = Callable[[recommender_pb2.ScoreRequest], Awaitable[recommender_pb2.ScoreResponse]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamLimits:
+    """What one stream may take."""
+
+    rows: int
+    """Rows that are worked on at one time. None is read before one of these has been answered, and the answer taken: so
+    a caller who sends too fast, or does not read, is held up by HTTP/2 rather than kept in memory."""
+    seconds: float
+    """How long rows are taken; those are answered, and the stream ends."""
+
+
+async def answer_rows(
+    rows: AsyncIterator[Row], score: Score, write: Callable[[Answer], Awaitable[None]], limits: StreamLimits
+) -> None:
+    """Write an answer to each of `rows` as soon as `score` has it, until they end or their time is over."""
+    clock = asyncio.get_running_loop()
+    end = clock.time() + limits.seconds
+    working: set[asyncio.Task[Answer]] = set()
+    reading: asyncio.Task[Row | None] | None = None
+    more = True
+    try:
+        while True:
+            more = more and clock.time() < end
+            if more and reading is None and len(working) < limits.rows:
+                reading = asyncio.ensure_future(_next(rows))
+            awaited = {*working, *([reading] if more and reading is not None else [])}
+            if not awaited:
+                return
+            patience_s = max(0.0, end - clock.time()) if more else None
+            await asyncio.wait(awaited, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if reading is not None and reading.done():
+                row = reading.result()
+                reading, more = None, row is not None
+                if row is not None:
+                    working.add(asyncio.ensure_future(_answer(row, score)))
+            answered = [task for task in working if task.done()]
+            working.difference_update(answered)
+            for one in answered:
+                await write(one.result())
+    finally:
+        # The caller has gone, or what it sends cannot be read: nobody waits for these any more.
+        begun = [task for task in (*working, reading) if task is not None]
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+
+
+async def _next(rows: AsyncIterator[Row]) -> Row | None:
+    return await anext(rows, None)
+
+
+async def _answer(row: Row, score: Score) -> Answer:
+    try:
+        violations = Violations()
+        violations.require_text("key", row.key, most_bytes=MAX_KEY_BYTES, empty=None)
+        violations.raise_any()
+        return Answer(key=row.key, response=await score(row.score))
+    except Exception as error:
+        refused = refusal(error, method="ScoreStream", request_id=row.score.request_id)
+        status = status_pb2.Status.FromString(to_status(refused).SerializeToString())
+        # A key that is too long is told by its beginning: what is sent back must not grow with what was sent.
+        return Answer(key=row.key[:MAX_KEY_BYTES], status=status)
