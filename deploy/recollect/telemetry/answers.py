@@ -25,10 +25,11 @@ _changing = Lock()
 
 
 def answered(
-    method: str, *, history: int | None, candidates: int, degraded: Iterable[recommender_pb2.DegradedReason.ValueType]
+    *, history: int | None, candidates: int, degraded: Iterable[recommender_pb2.DegradedReason.ValueType]
 ) -> None:
-    """Count an answer of the recommender: behaviours of its history (None: it could not be had), candidates that were
-    ranked, and what made it worse than it could be."""
+    """Count an answer of the recommender to the present call: behaviours of its history (None: it could not be had),
+    candidates that were ranked, and what made it worse than it could be."""
+    method = method_now()
     if history is not None:
         HISTORY_EVENTS.observe(history)
     of(CANDIDATES, method).observe(candidates)
@@ -48,6 +49,11 @@ def refused(reason: str) -> None:
     if call is not None:
         call.reason = reason
         of(CALLS_REFUSED, call.method, reason).inc()
+
+
+def row_refused(reason: str) -> None:
+    """Count a row of a stream that got a refusal for an answer; the stream goes on."""
+    of(CALLS_REFUSED, method_now(), reason).inc()
 
 
 def redis_failed() -> None:

@@ -53,7 +53,10 @@ CALLS_IN_FLIGHT = Gauge(
     registry=REGISTRY,
 )
 CALLS_REFUSED = Counter(
-    "recollect_calls_refused", "Calls that ended without an answer, by reason.", ["method", "reason"], registry=REGISTRY
+    "recollect_calls_refused",
+    "Calls, and rows of streams, that got no answer, by reason.",
+    ["method", "reason"],
+    registry=REGISTRY,
 )
 STAGE_SECONDS = Histogram(
     "recollect_stage_duration_seconds",
@@ -90,7 +93,7 @@ HISTORY_EVENTS = Histogram(
 )
 CANDIDATES = Histogram(
     "recollect_candidates",
-    "Candidates that a call had ranked.",
+    "Candidates that were ranked for an answer of the recommender; a row of a stream has an answer of its own.",
     ["method"],
     buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000),
     registry=REGISTRY,

@@ -49,8 +49,8 @@ def test_a_call_is_counted_and_its_stages_are_timed(gateway, client, user, count
     assert 0 < stages <= counts.grown("recollect_call_duration_seconds_sum", method=SCORE)
     assert counts.grown("recollect_batch_size_sum", work="ranking") == 1
     assert counts.grown("recollect_history_events_sum") == 3
-    assert counts.grown("recollect_candidates_sum", method="Score") == 3
-    assert counts.grown("recollect_degraded_answers_total", method="Score", reason="ITEM_UNKNOWN") == 1
+    assert counts.grown("recollect_candidates_sum", method=SCORE) == 3
+    assert counts.grown("recollect_degraded_answers_total", method=SCORE, reason="ITEM_UNKNOWN") == 1
 
 
 def test_an_answer_without_a_history_says_so(start_gateway, tmp_path, counts):
@@ -59,7 +59,7 @@ def test_an_answer_without_a_history_says_so(start_gateway, tmp_path, counts):
         client.score("somebody", [1])
         with pytest.raises(Exception, match="history store"):
             client.append("somebody", events(1))
-    assert counts.grown("recollect_degraded_answers_total", method="Score", reason="HISTORY_UNAVAILABLE") == 1
+    assert counts.grown("recollect_degraded_answers_total", method=SCORE, reason="HISTORY_UNAVAILABLE") == 1
     assert counts.grown("recollect_redis_errors_total", method=SCORE) == 1
     assert counts.grown("recollect_redis_errors_total", method="Histories/Append") >= 1
     # What could not be read has no length.
