@@ -62,7 +62,13 @@ def url_of(given: str, *, tls: bool) -> str:
 
 def read_snapshot(target: MetricsTarget) -> Snapshot:
     """The counts now; MetricsUnread where there is no answer, or one that is not Recollect's."""
-    text = _text(target)
+    try:
+        text = _text(target)
+    except MetricsUnread as error:
+        if not isinstance(getattr(error.__cause__, "reason", error.__cause__), ConnectionResetError):
+            raise
+        # The process that took the connection has ended; the others answer on.
+        text = _text(target)
     at = time.monotonic()
     samples: dict[str, dict[Labels, float]] = {}
     try:

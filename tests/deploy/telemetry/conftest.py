@@ -1,12 +1,8 @@
-"""What the tests of telemetry share: counts before and after, a certificate's authority, a collector that is real."""
+"""What the tests of telemetry share: counts before and after, and a collector that takes spans for real."""
 
-import importlib.util
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -37,29 +33,6 @@ class Counts:
 @pytest.fixture
 def counts() -> Counts:
     return Counts()
-
-
-@pytest.fixture
-def make_authority(tmp_path: Path) -> Callable[[str], Any]:
-    """As the tests of `security` have it."""
-    return lambda name: _security().Authority(tmp_path / name, name)
-
-
-@pytest.fixture
-def authority(make_authority: Callable[[str], Any]) -> Any:
-    return make_authority("authority")
-
-
-def _security() -> ModuleType:
-    path = Path(__file__).parent.parent / "security/conftest.py"
-    name = "tests_deploy_security_conftest"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 class Collector:
