@@ -47,6 +47,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from recollect.errors import RecollectError, RemoteError
+from recollect.gateway import request_ids
 
 log = logging.getLogger(__name__)
 
@@ -342,7 +343,7 @@ def to_status(error: CallError) -> status_pb2.Status:
 async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn:
     """End the call of `context` with `error`; raises, as gRPC's own abort does."""
     status = rpc_status.to_status(to_status(error))
-    trailers = tuple(status.trailing_metadata)
+    trailers = (*status.trailing_metadata, *([(request_ids.KEY, name)] if (name := request_ids.request_id()) else []))
     if error.retry_after_s is not None:
         # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
         trailers += (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)

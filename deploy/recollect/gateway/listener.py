@@ -10,6 +10,7 @@ from recollect.errors import SetupError
 from recollect.gateway.address import address_of
 from recollect.gateway.decoding import DecodingInterceptor
 from recollect.gateway.health import Health
+from recollect.gateway.request_ids import RequestIdInterceptor
 from recollect.security.access import AccessInterceptor, AccessRules
 from recollect.security.certificates import TlsFiles, server_credentials
 
@@ -63,7 +64,7 @@ class Listener:
         self._health = Health(served)
         first = [] if config.access is None else [AccessInterceptor(config.access)]
         self.server = grpc.aio.server(
-            interceptors=[*first, DecodingInterceptor(), *interceptors],
+            interceptors=[RequestIdInterceptor(), *first, DecodingInterceptor(), *interceptors],
             options=_options(config),
             maximum_concurrent_rpcs=config.max_calls,
         )
