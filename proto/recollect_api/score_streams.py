@@ -19,6 +19,7 @@ import grpc.aio  # type: ignore[import-untyped]
 from recollect_api import recommender_wire as wire
 from recollect_api.errors import ClientError, DeadlineExceeded, InvalidRequest, Unavailable, from_rpc_error, from_status
 from recollect_api.records import ScoreRow, Scores
+from recollect_api.streams import accepted, drawn
 from recollect_api.v1 import recommender_pb2
 
 Request = recommender_pb2.ScoreStreamRequest
@@ -104,7 +105,7 @@ class _Rows:
             return
         row, request = sent
         if response.HasField("status"):
-            yield row, from_status(response.status.SerializeToString())
+            yield row, from_status(response.status.SerializeToString(), request_id=row.request_id)
         else:
             yield row, wire.scores(request.score, response.response)
 
@@ -234,7 +235,7 @@ async def score_rows_async(
     book = _Rows()
     patience = _Patience(target, book)
     changed = asyncio.Event()
-    drawing = asyncio.create_task(_draw(book, _drawn(rows), changed))
+    drawing = asyncio.create_task(_draw(book, drawn(rows), changed))
     try:
         while not book.finished:
             book.open()
@@ -280,14 +281,6 @@ async def _send(call: Any, book: _Rows, changed: asyncio.Event) -> None:
         await call.done_writing()
 
 
-async def accepted(call: Any) -> None:
-    """Wait until the service takes the stream of `call`, or has refused it.
-
-    grpc.aio answers with an error of its own, and never with the service's, where it writes to a call that was refused.
-    """
-    await call.initial_metadata()
-
-
 async def _draw(book: _Rows, rows: AsyncIterator[ScoreRow], changed: asyncio.Event) -> None:
     """Ask the caller for rows, as many as may be without an answer."""
     try:
@@ -301,12 +294,3 @@ async def _draw(book: _Rows, rows: AsyncIterator[ScoreRow], changed: asyncio.Eve
     except Exception as error:
         book.end(error)
     changed.set()
-
-
-async def _drawn(rows: AsyncIterable[ScoreRow] | Iterable[ScoreRow]) -> AsyncIterator[ScoreRow]:
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            yield row
-    else:
-        for row in rows:
-            yield row

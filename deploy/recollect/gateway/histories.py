@@ -60,10 +60,12 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
         return histories_pb2.AppendManyResponse(outcomes=outcomes)
 
     async def AppendStream(  # noqa: N802 - gRPC's name
-        self, requests: AsyncIterator[histories_pb2.AppendRequest], context: grpc.aio.ServicerContext
-    ) -> histories_pb2.AppendManyResponse:
+        self, requests: AsyncIterator[histories_pb2.AppendStreamRequest], context: grpc.aio.ServicerContext
+    ) -> histories_pb2.AppendStreamResponse:
         """Store what arrives while it arrives; outcomes for all of it at the end."""
         require_time(context)
+        # As in ScoreStream: who waits for this never writes to a stream that was refused.
+        await context.send_initial_metadata(())
         outcomes: list[histories_pb2.AppendOutcome] = []
         async for trip in _trips(requests):
             try:
@@ -71,7 +73,7 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
             except HistoryUnavailable:
                 # What came before is acknowledged all the same, and what comes after may find the store again.
                 outcomes += [refused(StoreDown(NOTHING_STORED), request.request_id) for request in trip]
-        return histories_pb2.AppendManyResponse(outcomes=outcomes)
+        return histories_pb2.AppendStreamResponse(outcomes=outcomes)
 
     async def List(  # noqa: N802 - gRPC's name
         self, request: histories_pb2.ListRequest, context: grpc.aio.ServicerContext
@@ -180,7 +182,7 @@ def _store_down(message: str) -> Iterator[None]:
 
 
 async def _trips(
-    requests: AsyncIterator[histories_pb2.AppendRequest],
+    requests: AsyncIterator[histories_pb2.AppendStreamRequest],
 ) -> AsyncIterator[list[histories_pb2.AppendRequest]]:
     """What a stream brings, in parts for one round trip each; what has arrived does not wait for what has not."""
     trip: list[histories_pb2.AppendRequest] = []
@@ -195,8 +197,8 @@ async def _trips(
         request = await arriving
         if request is None:
             break
-        trip.append(request)
-        taken, events = taken + 1, events + len(request.events)
+        trip.append(request.append)
+        taken, events = taken + 1, events + len(request.append.events)
     if trip:
         yield trip
 

@@ -1,0 +1,33 @@
+"""What the streams of the asyncio client share."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def accepted(call: Any) -> None:
+    """Wait until the service takes the stream of `call`, or has refused it.
+
+    grpc.aio answers with an error of its own, and never with the service's, where it writes to a call that was refused.
+    """
+    await call.initial_metadata()
+
+
+async def drawn(parts: AsyncIterable[T] | Iterable[T], most: int | None = None) -> AsyncIterator[T]:
+    """`parts`, of either kind; after `most` no further one is asked for."""
+    left = most
+    if left == 0:
+        return
+    if isinstance(parts, AsyncIterable):
+        async for part in parts:
+            yield part
+            left = None if left is None else left - 1
+            if left == 0:
+                return
+    else:
+        for part in parts:
+            yield part
+            left = None if left is None else left - 1
+            if left == 0:
+                return
