@@ -48,9 +48,10 @@ class HistoryCalls(BlockingConnections):
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
         The service takes 10,000 of a stream; no more are drawn, so that another call goes on with the same iterator.
-        Without `timeout_s` the stream may last.
+        `timeout_s` is for the stream as a whole.
         """
         messages = map(wire.streamed_append, itertools.islice(appends, MAX_STREAMED))
+        timeout_s = either(timeout_s, self.stream_timeout_s)
         response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
         return wire.outcomes(response)
 
@@ -130,9 +131,9 @@ class AsyncHistoryCalls(AsyncConnections):
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
         The service takes 10,000 of a stream; no more are drawn, so that another call goes on with the same iterator.
-        Without `timeout_s` the stream may last.
+        `timeout_s` is for the stream as a whole.
         """
-        call = self._stub().histories.AppendStream(timeout=timeout_s)
+        call = self._stub().histories.AppendStream(timeout=either(timeout_s, self.stream_timeout_s))
         try:
             # What it has ended with, while it was written to, `await call` tells.
             with suppress(grpc.RpcError, asyncio.InvalidStateError):

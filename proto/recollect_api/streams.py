@@ -1,9 +1,16 @@
-"""What the streams of the asyncio client share."""
+"""What the streams of the asyncio client share, and how a service says that it takes one."""
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+TAKEN = ("x-stream", "taken")
+"""Initial metadata of a stream that the service takes; it comes before any answer."""
+_REFUSAL_S = 1.0
+"""How long after other initial metadata a refusal may take to arrive."""
 
 
 async def accepted(call: Any) -> None:
@@ -11,7 +18,9 @@ async def accepted(call: Any) -> None:
 
     grpc.aio answers with an error of its own, and never with the service's, where it writes to a call that was refused.
     """
-    await call.initial_metadata()
+    if TAKEN not in tuple(await call.initial_metadata()):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(call.code(), _REFUSAL_S)
 
 
 async def drawn(parts: AsyncIterable[T] | Iterable[T], most: int | None = None) -> AsyncIterator[T]:

@@ -14,6 +14,7 @@ from recollect.gateway.paging import Position, position_of
 from recollect.gateway.times import ceil_ms, timestamp
 from recollect.gateway.validation import check_append_many, check_list, check_user
 from recollect.gateway.workers import require_time
+from recollect_api.streams import TAKEN
 from recollect_api.v1 import event_pb2, histories_pb2, histories_pb2_grpc
 from recsys.data.event_store import EventType
 from recsys.errors import HistoryError, HistoryUnavailable
@@ -65,7 +66,7 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
         """Store what arrives while it arrives; outcomes for all of it at the end."""
         require_time(context)
         # As in ScoreStream: who waits for this never writes to a stream that was refused.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((TAKEN,))
         outcomes: list[histories_pb2.AppendOutcome] = []
         async for trip in _trips(requests):
             try:

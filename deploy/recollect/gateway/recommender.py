@@ -22,6 +22,7 @@ from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import Workers, require_time
 from recollect.indexes.serving import IndexSlot
+from recollect_api.streams import TAKEN
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.serving_log import ServingLog
@@ -87,7 +88,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         """Score every row of `requests`, each with an answer of its own."""
         self._served()
         # A caller who waits for this never writes to a stream that was refused, which some gRPC libraries mistake.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((TAKEN,))
 
         async def score(request: recommender_pb2.ScoreRequest) -> recommender_pb2.ScoreResponse:
             return await self.Score(request, context)

@@ -98,7 +98,7 @@ class HistoriesServicer:
         appends are taken; those behind them are not, and have no outcome.
 
         Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-        request ids. Initial metadata says that the stream is taken.
+        request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

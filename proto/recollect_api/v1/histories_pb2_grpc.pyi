@@ -53,7 +53,7 @@ class HistoriesStub:
     appends are taken; those behind them are not, and have no outcome.
 
     Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-    request ids. Initial metadata says that the stream is taken.
+    request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
     """
     List: _grpc.UnaryUnaryMultiCallable[_histories_pb2.ListRequest, _histories_pb2.ListResponse]
     """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
@@ -89,7 +89,7 @@ class HistoriesAsyncStub(HistoriesStub):
     appends are taken; those behind them are not, and have no outcome.
 
     Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-    request ids. Initial metadata says that the stream is taken.
+    request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
     """
     List: _aio.UnaryUnaryMultiCallable[_histories_pb2.ListRequest, _histories_pb2.ListResponse]  # type: ignore[assignment]
     """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
@@ -140,7 +140,7 @@ class HistoriesServicer(metaclass=_abc_1.ABCMeta):
         appends are taken; those behind them are not, and have no outcome.
 
         Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-        request ids. Initial metadata says that the stream is taken.
+        request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
         """
 
     @_abc_1.abstractmethod
