@@ -89,6 +89,11 @@ class _Rows:
         return bool(self._unanswered)
 
     @property
+    def stuck(self) -> bool:
+        """Whether the caller has an answer coming, and the service none that would wake who reads from the stream."""
+        return bool(self._refused) and not self._unanswered
+
+    @property
     def finished(self) -> bool:
         """Whether all rows are answered and no more will come."""
         return self.ended and not self._unanswered
@@ -198,8 +203,10 @@ class _BlockingSender:
         book = self._book
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: stream != book.stream or book.may_send or book.ended or book.may_draw)
-                if stream != book.stream:
+                self._changed.wait_for(
+                    lambda: stream != book.stream or book.may_send or book.ended or book.stuck or book.may_draw
+                )
+                if stream != book.stream or book.stuck:
                     return
                 request = book.send() if book.may_send else None
                 if request is None and book.ended:
@@ -272,7 +279,7 @@ async def _send(call: Any, book: _Rows, changed: asyncio.Event) -> None:
     # What it has ended with, who reads from it is told.
     with suppress(grpc.RpcError, asyncio.InvalidStateError):
         await accepted(call)
-        while not (book.ended and not book.may_send):
+        while not book.stuck and not (book.ended and not book.may_send):
             if book.may_send:
                 await call.write(book.send())
             else:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -197,6 +198,46 @@ def test_what_the_callers_rows_raise_is_raised_when_those_before_are_answered(as
     with serving(Service((999, STATUS.OK))) as target, pytest.raises(KeyError, match="the caller's own"):
         asyncio.run(collect_async(target)) if asynchronous else collect(target)
     assert len(answers) == 70
+
+
+@either_client
+def test_rows_that_cannot_be_sent_are_answered_at_once(asynchronous):
+    """Also to a caller who waits for each answer before the next row."""
+    wrong = [ScoreRow(user_id="u", item_ids=[at], as_of=datetime(2024, 1, 1)) for at in range(3)]  # no time zone
+
+    def ask(target):
+        answered, told = threading.Semaphore(1), []
+
+        def rows():
+            for row in [*wrong, ROWS[0]]:
+                assert answered.acquire(timeout=3)
+                yield row
+
+        with RecollectClient(target) as client:
+            for pair in client.score_stream(rows()):
+                told.append(pair)
+                answered.release()
+        return told
+
+    async def ask_async(target):
+        answered, told = asyncio.Semaphore(1), []
+
+        async def rows():
+            for row in [*wrong, ROWS[0]]:
+                await asyncio.wait_for(answered.acquire(), 3)
+                yield row
+
+        async with AsyncRecollectClient(target) as client:
+            async for pair in client.score_stream(rows()):
+                told.append(pair)
+                answered.release()
+        return told
+
+    service = Service((999, STATUS.OK))
+    with serving(service) as target:
+        told = asyncio.run(ask_async(target)) if asynchronous else ask(target)
+    assert [isinstance(answer, InvalidRequest) for _, answer in told] == [True, True, True, False]
+    assert len(service.keys) == 1
 
 
 @either_client
