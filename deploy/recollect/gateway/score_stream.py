@@ -1,7 +1,6 @@
 """Answer ScoreStream: rows are scored as Score would, a few at one time, and each has an answer of its own."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -9,8 +8,6 @@ from recollect.gateway.errors import refusal, status_of
 from recollect.gateway.request_ids import request_id
 from recollect.gateway.validation import MAX_KEY_BYTES, Violations
 from recollect_api.v1 import recommender_pb2
-
-log = logging.getLogger(__name__)
 
 Row = recommender_pb2.ScoreStreamRequest
 Answer = recommender_pb2.ScoreStreamResponse
