@@ -49,6 +49,8 @@ def _require_cluster(settings: Settings) -> None:
         )
     if settings.port == 0:
         raise SetupError("port 0 takes a free one that no client would know; set the port that all nodes listen on")
+    if settings.metrics_port == 0:
+        raise SetupError("metrics_port 0 takes a free one that Prometheus would not know; set the port of all nodes")
     if settings.admin_port is not None:
         raise SetupError(
             f"admin_port {settings.admin_port} belongs to `recollect serve`: no process of a cluster has it; take it "

@@ -22,6 +22,7 @@ from recollect.cli.recommend import recommend
 from recollect.cli.score import score
 from recollect.cli.serve import serve
 from recollect.cli.token import token_app
+from recollect.cli.top import top
 from recollect.cli.train import train
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.add_typer(catalogue_app, name="catalogue")
 app.command()(serve)
 app.add_typer(token_app, name="token")
 app.command()(doctor)
+app.command()(top)
 app.command()(score)
 app.command()(explain)
 app.command()(recommend)

@@ -11,6 +11,7 @@ from recollect.gateway.explanations import degraded_by, explanations
 from recollect.gateway.models import ServedModel
 from recollect.gateway.validation import Violations, check_as_of, check_candidates, check_display
 from recollect.telemetry.answers import answered
+from recollect.telemetry.stages import stage
 from recollect_api.v1 import metadata_pb2, recommender_pb2
 from recsys.explaining import CategoryShare, reasons
 from recsys.history.store import History
@@ -53,6 +54,7 @@ def check_explain(request: recommender_pb2.ExplainRequest) -> ExplainCall:
     )
 
 
+@stage("explaining")
 def answer_explain(
     request: recommender_pb2.ExplainRequest,
     call: ExplainCall,
@@ -79,7 +81,6 @@ def answer_explain(
     )
     degraded = degraded_by(history, unknown=not found.ranking.known.all())
     answered(
-        "Explain",
         history=None if history is None else len(behaviours),
         candidates=len(call.item_ids),
         degraded=degraded,

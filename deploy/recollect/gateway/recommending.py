@@ -143,7 +143,6 @@ def answer_recommend(
     )
     degraded = degraded_by(history, unknown=False)
     answered(
-        "Recommend",
         history=None if history is None else len(behaviours),
         candidates=found.candidates,
         degraded=degraded,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from recollect.gateway.errors import refusal, status_of
 from recollect.gateway.request_ids import request_id
 from recollect.gateway.validation import MAX_KEY_BYTES, Violations
+from recollect.telemetry.answers import row_refused
 from recollect_api.v1 import recommender_pb2
 
 Row = recommender_pb2.ScoreStreamRequest
@@ -73,5 +74,6 @@ async def _answer(row: Row, score: Score) -> Answer:
         return Answer(key=row.key, response=await score(row.score))
     except Exception as error:
         refused = refusal(error, method="ScoreStream", request_id=row.score.request_id or request_id.get())
+        row_refused(refused.reason)
         # A key that is too long is told by its beginning: what is sent back must not grow with what was sent.
         return Answer(key=row.key[:MAX_KEY_BYTES], status=status_of(refused))

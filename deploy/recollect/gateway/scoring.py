@@ -82,7 +82,7 @@ def _response(
     length = 0 if history is None else len(history.item_ids)
     unknown = np.flatnonzero(~ranking.known).tolist()
     degraded = degraded_by(history, unknown=bool(unknown))
-    answered("Score", history=None if history is None else length, candidates=len(call.item_ids), degraded=degraded)
+    answered(history=None if history is None else length, candidates=len(call.item_ids), degraded=degraded)
     shown = [] if use is None else displayed(use.catalogue.metadata, call.item_ids, use.display)
     return recommender_pb2.ScoreResponse(
         scores=ranking.scores.tolist(),

@@ -43,6 +43,10 @@ class Priority(IntEnum):
     """One of many, whose caller waits for the last of them."""
 
 
+_WAITS = {Priority.SCORING: "queue", Priority.BATCH: "batch_queue"}
+"""What waiting is called among the stages of calls."""
+
+
 class Work(ABC, Generic[T]):
     """What a thread is to do."""
 
@@ -105,6 +109,7 @@ class _Job:
     """When nobody waits for the result any more, seconds of the monotonic clock."""
     since: float
     """Since when it waits, likewise."""
+    priority: Priority
     call: Context = field(default_factory=copy_context)
     """What the work is a part of: what its thread measures and logs is that call's."""
 
@@ -145,6 +150,7 @@ class Workers:
             loop=loop,
             until=until,
             since=time.monotonic(),
+            priority=priority,
         )
         with self._changed:
             if self._closed:
@@ -182,6 +188,7 @@ class Workers:
                     if taken:
                         self._tell_depth()
                         return taken
+                self._tell_depth()
                 self._changed.wait()
 
     def _tell_depth(self) -> None:
@@ -244,7 +251,7 @@ def _of_use(job: _Job) -> bool:
 def _do(jobs: Sequence[_Job]) -> None:
     now = time.monotonic()
     for job in jobs:
-        job.call.run(took, "queue", now - job.since)
+        job.call.run(took, _WAITS[job.priority], now - job.since)
     if isinstance(jobs[0].work, RankingWork):
         RANKING_BATCH.observe(len(jobs))
     _settle([_alone(job) for job in jobs] if len(jobs) == 1 else _together(jobs))

@@ -13,9 +13,11 @@ from recollect.telemetry.metrics import (
     HISTORY_EVENTS,
     REDIS_ERRORS,
     REPLICAS_SERVING,
+    of,
 )
 from recollect_api.v1 import recommender_pb2
 
+_REASONS = {number: name.removeprefix("DEGRADED_REASON_") for name, number in recommender_pb2.DegradedReason.items()}
 _MANY = "gallery"
 """Of which a process answers with several at a time; of any other kind with one."""
 _serving: dict[tuple[str, str], tuple[str, str]] = {}
@@ -23,16 +25,16 @@ _changing = Lock()
 
 
 def answered(
-    method: str, *, history: int | None, candidates: int, degraded: Iterable[recommender_pb2.DegradedReason.ValueType]
+    *, history: int | None, candidates: int, degraded: Iterable[recommender_pb2.DegradedReason.ValueType]
 ) -> None:
-    """Count an answer of the recommender: behaviours of its history (None: it could not be had), candidates that were
-    ranked, and what made it worse than it could be."""
+    """Count an answer of the recommender to the present call: behaviours of its history (None: it could not be had),
+    candidates that were ranked, and what made it worse than it could be."""
+    method = method_now()
     if history is not None:
         HISTORY_EVENTS.observe(history)
-    CANDIDATES.labels(method).observe(candidates)
+    of(CANDIDATES, method).observe(candidates)
     for reason in degraded:
-        name = recommender_pb2.DegradedReason.Name(reason).removeprefix("DEGRADED_REASON_")
-        DEGRADED.labels(method, name).inc()
+        of(DEGRADED, method, _REASONS[reason]).inc()
 
 
 def compared(version: str, *, score_change: float, top_shared: float) -> None:
@@ -46,12 +48,17 @@ def refused(reason: str) -> None:
     call = current.get()
     if call is not None:
         call.reason = reason
-        CALLS_REFUSED.labels(call.method, reason).inc()
+        of(CALLS_REFUSED, call.method, reason).inc()
+
+
+def row_refused(reason: str) -> None:
+    """Count a row of a stream that got a refusal for an answer; the stream goes on."""
+    of(CALLS_REFUSED, method_now(), reason).inc()
 
 
 def redis_failed() -> None:
     """Count that Redis did not serve the present call."""
-    REDIS_ERRORS.labels(method_now()).inc()
+    of(REDIS_ERRORS, method_now()).inc()
 
 
 def serving(kind: str, name: str, version: str) -> None:

@@ -14,7 +14,7 @@ import grpc.aio  # type: ignore[import-untyped]
 from recollect.gateway.request_ids import METADATA_KEY, fits_metadata, id_of, request_id
 from recollect.telemetry import tracing
 from recollect.telemetry.current import Call, current, method_of
-from recollect.telemetry.metrics import CALL_SECONDS, CALLS, CALLS_IN_FLIGHT
+from recollect.telemetry.metrics import CALL_SECONDS, CALLS, CALLS_IN_FLIGHT, of
 
 log = logging.getLogger("recollect.calls")
 """A line a call: at the level `info`, and at `warning` where one was slow."""
@@ -112,19 +112,19 @@ class _Watch:
         return self
 
     def __enter__(self) -> None:
-        CALLS_IN_FLIGHT.labels(self._call.method).inc()
+        of(CALLS_IN_FLIGHT, self._call.method).inc()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        CALLS_IN_FLIGHT.labels(self._call.method).dec()
+        of(CALLS_IN_FLIGHT, self._call.method).dec()
         self.ended("OK" if error is None else _code_of(error, self._context))
 
     def ended(self, code: str) -> None:
         """Count, trace and write down the end."""
         method, seconds = self._call.method, time.perf_counter() - self._arrived
-        CALLS.labels(method, code).inc()
-        CALL_SECONDS.labels(method).observe(seconds)
+        of(CALLS, method, code).inc()
+        of(CALL_SECONDS, method).observe(seconds)
         if self._span is not None:
             tracing.end_call(
                 self._span,

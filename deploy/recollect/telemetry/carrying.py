@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from recollect.gateway.request_ids import METADATA_KEY, request_id
 from recollect.telemetry import tracing
-from recollect.telemetry.current import Call, current, method_now
+from recollect.telemetry.current import OTHER, Call, current, method_now
 
 Carried = Mapping[str, str]
 """What goes along: the call's id, its method, its trace."""
@@ -20,7 +20,11 @@ def carried() -> Carried:
 @contextmanager
 def continued(call: Carried, part: str) -> Iterator[None]:
     """Do `part` of a call of another process in the block: its lines of log and its spans are that call's."""
-    request_id.set(call.get(METADATA_KEY, ""))
-    with tracing.continued(call, part):
-        current.set(Call(call.get(_METHOD, ""), trace_id=tracing.trace_id_of(list(call.items()))))
-        yield
+    known = Call(call.get(_METHOD, OTHER), trace_id=tracing.trace_id_of(list(call.items())))
+    before = request_id.set(call.get(METADATA_KEY, "")), current.set(known)
+    try:
+        with tracing.continued(call, part):
+            yield
+    finally:
+        request_id.reset(before[0])
+        current.reset(before[1])

@@ -7,7 +7,9 @@ a caller, and each has few values.
 """
 
 import os
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 if _directory := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     # The lines below open files there; on another node than the first nobody has made it yet.
@@ -17,6 +19,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY = CollectorRegistry()
 """All metrics of this process."""
+
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+
+@cache
+def of(metric: M, *labels: str) -> M:
+    """The part of `metric` with those values of its labels, remembered: `labels` takes longer than to count."""
+    return metric.labels(*labels)
+
 
 _SECONDS = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
@@ -42,7 +53,10 @@ CALLS_IN_FLIGHT = Gauge(
     registry=REGISTRY,
 )
 CALLS_REFUSED = Counter(
-    "recollect_calls_refused", "Calls that ended without an answer, by reason.", ["method", "reason"], registry=REGISTRY
+    "recollect_calls_refused",
+    "Calls, and rows of streams, that got no answer, by reason.",
+    ["method", "reason"],
+    registry=REGISTRY,
 )
 STAGE_SECONDS = Histogram(
     "recollect_stage_duration_seconds",
@@ -79,7 +93,7 @@ HISTORY_EVENTS = Histogram(
 )
 CANDIDATES = Histogram(
     "recollect_candidates",
-    "Candidates that a call had ranked.",
+    "Candidates that were ranked for an answer of the recommender; a row of a stream has an answer of its own.",
     ["method"],
     buckets=(1, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000),
     registry=REGISTRY,
@@ -102,6 +116,9 @@ REPLICAS_SERVING = Gauge(
     ["kind", "name", "version"],
     multiprocess_mode="livesum",
     registry=REGISTRY,
+)
+PROCESS_STARTS = Counter(
+    "recollect_process_starts", "Processes that were started, those that have ended too.", ["role"], registry=REGISTRY
 )
 CANARY_CHANGE = Histogram(
     "recollect_canary_score_change",

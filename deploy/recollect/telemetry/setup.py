@@ -45,7 +45,7 @@ class Telemetry:
         A process that cannot tell its metrics or traces says so in the log and does its work.
         """
         from recollect.telemetry.exporter import Exporter
-        from recollect.telemetry.metrics import PROCESS_START
+        from recollect.telemetry.metrics import PROCESS_START, PROCESS_STARTS
         from recollect.telemetry.processes import begin_directory
         from recollect.telemetry.tracing import Tracing
 
@@ -61,6 +61,7 @@ class Telemetry:
                 self._exporter = Exporter(config.metrics)
         except SetupError as error:
             log.error("this process is not observed as it should be: %s", error)
+        PROCESS_STARTS.labels(role).inc()
         PROCESS_START.labels(role, version("recollect")).set(time.time())
 
     def stop(self) -> None:

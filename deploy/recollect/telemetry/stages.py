@@ -13,8 +13,10 @@ STAGES = {
     for name in (
         "history",  # read from Redis, and completed from the event store
         "queue",  # wait for a thread that ranks
+        "batch_queue",  # the same of rows of streams, which stand back behind single calls
         "ranking",  # by the model, of one call or of several together
         "recommending",  # find candidates and rank them
+        "explaining",  # rank with and without the history
         "answer",  # put what was ranked together
         "classification",  # what the gateway waits for the encoder's process
         "composed_retrieval",  # and for that of composed retrieval
