@@ -12,9 +12,6 @@ from recollect.gateway.replica import DRAIN_S
 from recollect.security.exposure import is_loopback
 from recollect.settings import Settings
 
-LATER = ("metrics_host", "metrics_port")
-"""Settings of the metrics, which this file is ready for."""
-
 
 def seconds(duration):
     number, unit = re.fullmatch(r"(\d+)(s|m)", duration).groups()
@@ -78,7 +75,7 @@ def test_the_service_accepts_its_settings(compose, monkeypatch, tmp_path):
 
     environment = {name: defaults(value) for name, value in compose["services"]["recollect"]["environment"].items()}
     names = {name.removeprefix("RECOLLECT_").lower() for name in environment} - {"secrets"}
-    assert names - set(LATER) <= set(Settings.model_fields)
+    assert names <= set(Settings.model_fields)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RECOLLECT_SECRETS", str(tmp_path))
