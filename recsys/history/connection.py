@@ -14,9 +14,12 @@ Call = tuple[Sequence[str], Sequence[Any]]
 """One script call: the keys, which are those of one user, then the arguments."""
 
 RIGHTS = (
-    "~PREFIX* -@all +@read +@write +@scripting +@connection +info +bgrewriteaof +config|get +cluster|info +acl|whoami"
+    "~PREFIX* -@all +@read +@write -@dangerous +@scripting +@connection +info +bgrewriteaof +config|get +cluster|info "
+    "+acl|whoami"
 )
-"""What a Redis user of Recollect's own needs; PREFIX is that of the keys, `recollect:history:`."""
+"""What a Redis user of Recollect's own needs; PREFIX is that of the keys, `recollect:history:`.
+
+Not all that writes: FLUSHALL takes no key."""
 
 _REMEDIES = {
     "WRONGTYPE": "the key holds something else than a history; choose another prefix or delete the key",
