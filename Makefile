@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-slow lint types stubs check clean
+.PHONY: help demo test test-slow lint types stubs contract check clean
 
 help:
 	@echo "make demo       see the whole path run: events, training, Redis, Ray, scores over gRPC"
 	@echo "make test       run the tests"
 	@echo "make test-slow  run the tests that take longer"
-	@echo "make check      lint, types, stub drift, all tests"
+	@echo "make check      lint, types, stub drift, the contract, all tests"
 	@echo "make clean      remove .venv and var"
 
 demo: $(READY)
@@ -31,7 +31,10 @@ types: $(READY)
 stubs: $(READY)
 	$(BIN)/python .ci/generate-stubs --check
 
-check: lint types stubs test test-slow
+contract: $(READY)
+	$(BIN)/python .ci/contract
+
+check: lint types stubs contract test test-slow
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -125,15 +125,18 @@ def gateway_application(
     """What Serve runs: gateways that listen as `config` says, and the deployments that they call.
 
     `model` is what replicas load from `models`: they follow it where it is a label, unless `desired` says what answers.
-    `most_per_node` gateways run on one node of a cluster; None: any number.
+    `most_per_node` gateways run on one node of a cluster, where every replica takes a CPU of Ray, so that Ray asks for
+    another node when there is none; None: any number, and no CPU.
     """
     from ray import serve
 
     options = deployment_options(telemetry, DEPLOYMENT_OPTIONS)
+    bounded: dict[str, Any] = {}
     if most_per_node is not None:
-        options = {**options, "max_replicas_per_node": most_per_node}
+        options = {**options, "ray_actor_options": {**options["ray_actor_options"], "num_cpus": 1}}
+        bounded = {"max_replicas_per_node": most_per_node}
     deployment = serve.deployment(
-        name="Gateway", num_replicas=settings.replicas, user_config={"model": model}, **options
+        name="Gateway", num_replicas=settings.replicas, user_config={"model": model}, **bounded, **options
     )
     return deployment(GatewayReplica).bind(
         config=config,
@@ -141,8 +144,12 @@ def gateway_application(
         redis_timeout_s=settings.redis_timeout_s,
         models=models,
         desired=desired,
-        classification=_classification(settings, telemetry) if settings.classification else None,
-        composed=(None if settings.composed_model is None else _composed(settings, settings.composed_model, telemetry)),
+        classification=_classification(settings, telemetry, options) if settings.classification else None,
+        composed=(
+            None
+            if settings.composed_model is None
+            else _composed(settings, settings.composed_model, telemetry, options)
+        ),
         canary=canary_config(settings),
         index=index_source(settings),
         catalogue=catalogue_source(settings),
@@ -313,8 +320,8 @@ def classification_config(settings: Settings) -> ClassificationConfig:
     )
 
 
-def _classification(settings: Settings, telemetry: TelemetryConfig) -> "Application":
-    """The encoder's deployment, which the gateway gets a handle of."""
+def _classification(settings: Settings, telemetry: TelemetryConfig, options: dict[str, Any]) -> "Application":
+    """The encoder's deployment with `options`, which the gateway gets a handle of."""
     from ray import serve
 
     config = classification_config(settings)
@@ -323,7 +330,7 @@ def _classification(settings: Settings, telemetry: TelemetryConfig) -> "Applicat
         num_replicas=settings.classifier_replicas,
         # What is too much is refused by the replica itself, with a reason.
         max_ongoing_requests=2 * config.most_waiting,
-        **deployment_options(telemetry, DEPLOYMENT_OPTIONS),
+        **options,
     )
     return configured(ClassificationReplica).bind(config, telemetry)
 
@@ -348,8 +355,8 @@ def composed_config(settings: Settings, model: str) -> ComposedConfig:
     )
 
 
-def _composed(settings: Settings, model: str, telemetry: TelemetryConfig) -> "Application":
-    """The model's deployment, which the gateway gets a handle of."""
+def _composed(settings: Settings, model: str, telemetry: TelemetryConfig, options: dict[str, Any]) -> "Application":
+    """The model's deployment with `options`, which the gateway gets a handle of."""
     from ray import serve
 
     config = composed_config(settings, model)
@@ -358,7 +365,7 @@ def _composed(settings: Settings, model: str, telemetry: TelemetryConfig) -> "Ap
         num_replicas=settings.composed_replicas,
         # What is too much is refused by the replica itself, with a reason.
         max_ongoing_requests=2 * config.most_waiting,
-        **deployment_options(telemetry, DEPLOYMENT_OPTIONS),
+        **options,
     )
     return configured(ComposedReplica).bind(config, telemetry)
 

@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from recollect.errors import SetupError
 
 if TYPE_CHECKING:
     from recollect.catalogues.publishing import CatalogueGuard
@@ -25,7 +33,10 @@ _TOGETHER = (
 
 
 class Settings(BaseSettings):
-    """Resolved as: command line, then `RECOLLECT_*`, then the file named by `RECOLLECT_CONFIG`, then these defaults."""
+    """Resolved as: command line, then `RECOLLECT_*`, then a file `recollect_<setting>` in the directory that
+    `RECOLLECT_SECRETS` names, as containers get their secrets, then the file named by `RECOLLECT_CONFIG`, then these
+    defaults.
+    """
 
     model_config = SettingsConfigDict(env_prefix="RECOLLECT_", extra="forbid", frozen=True)
 
@@ -244,9 +255,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the TOML file behind the environment."""
+        """Put secrets, and then the TOML file, behind the environment."""
+        secrets = os.environ.get("RECOLLECT_SECRETS")
+        if secrets and not Path(secrets).is_dir():
+            raise SetupError(f"RECOLLECT_SECRETS is {secrets}, which is no directory; name the one with the secrets")
+        files = SecretsSettingsSource(settings_cls, secrets_dir=secrets or None)
         toml = TomlConfigSettingsSource(settings_cls, toml_file=os.environ.get("RECOLLECT_CONFIG"))
-        return init_settings, env_settings, toml
+        return init_settings, env_settings, files, toml
 
     @classmethod
     def load(cls, **overrides: Any) -> "Settings":

@@ -50,7 +50,6 @@ from recollect_api.errors import (
 )
 from recollect_api.history_records import (
     Append,
-    AppendRefusal,
     AppendResult,
     DeleteResult,
     Deletion,
@@ -82,7 +81,6 @@ from recollect_api.records import (
 __all__ = [
     "AlreadyExists",
     "Append",
-    "AppendRefusal",
     "AppendResult",
     "AsyncRecollectClient",
     "Availability",

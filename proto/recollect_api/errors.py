@@ -77,7 +77,7 @@ class ClientError(Exception):
         self.retry_after_s: float | None = None
         """How long the service asks to wait before the call is repeated; None where it does not say."""
         self.request_id = ""
-        """The call's name in the service's logs; empty where the service did not answer, and of one part of a call."""
+        """The call's name in the service's logs, or that of its part; empty where the service did not answer."""
 
 
 class InvalidRequest(ClientError):  # noqa: N818 - named as the statuses are
@@ -185,11 +185,13 @@ def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
     return failed
 
 
-def from_status(status: bytes) -> ClientError:
+def from_status(status: bytes, *, request_id: str = "") -> ClientError:
     """The exception for what an operation, or a part of a call, ended with: the bytes of a google.rpc.Status."""
     told = status_pb2.Status.FromString(status)
     codes = {code.value[0]: code for code in grpc.StatusCode}
-    return _error(codes.get(told.code, grpc.StatusCode.UNKNOWN), told.message, _Details.read(status))
+    error = _error(codes.get(told.code, grpc.StatusCode.UNKNOWN), told.message, _Details.read(status))
+    error.request_id = request_id
+    return error
 
 
 @dataclass(frozen=True, slots=True)

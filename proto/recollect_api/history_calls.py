@@ -1,13 +1,23 @@
 """The clients' calls for histories: append, list, delete, and say what is stored."""
 
+import asyncio
+import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
+
+import grpc  # type: ignore[import-untyped]
 
 from recollect_api import history_wire as wire
 from recollect_api.connections import AsyncConnections, BlockingConnections, either
-from recollect_api.history_records import Append, AppendRefusal, AppendResult, DeleteResult, HistoryPage, Stats
+from recollect_api.errors import ClientError, from_rpc_error
+from recollect_api.history_records import Append, AppendResult, DeleteResult, HistoryPage, Stats
 from recollect_api.records import Behaviour, Event, EventType
+from recollect_api.streams import accepted, drawn
 from recollect_api.v1 import histories_pb2
+
+MAX_STREAMED = 10_000
+"""Appends that the service takes of one stream."""
 
 
 class HistoryCalls(BlockingConnections):
@@ -26,7 +36,7 @@ class HistoryCalls(BlockingConnections):
 
     def append_many(
         self, appends: Sequence[Append], *, timeout_s: float | None = None
-    ) -> list[AppendResult | AppendRefusal]:
+    ) -> list[AppendResult | ClientError]:
         """Add events of many users; what became of each append, in their order. Each is atomic for itself alone."""
         request = wire.append_many_request(appends)
         response = self._ask(lambda stubs: stubs.histories.AppendMany, request, either(timeout_s, self.timeout_s))
@@ -34,13 +44,14 @@ class HistoryCalls(BlockingConnections):
 
     def append_stream(
         self, appends: Iterable[Append], *, timeout_s: float | None = None
-    ) -> list[AppendResult | AppendRefusal]:
+    ) -> list[AppendResult | ClientError]:
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
-        The service takes 10,000: fewer outcomes than appends say that the rest was not taken. Without `timeout_s` the
-        stream may last.
+        The service takes 10,000 of a stream; no more are drawn, so that another call goes on with the same iterator.
+        `timeout_s` is for the stream as a whole.
         """
-        messages = map(wire.one_append, appends)
+        messages = map(wire.streamed_append, itertools.islice(appends, MAX_STREAMED))
+        timeout_s = either(timeout_s, self.stream_timeout_s)
         response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
         return wire.outcomes(response)
 
@@ -108,7 +119,7 @@ class AsyncHistoryCalls(AsyncConnections):
 
     async def append_many(
         self, appends: Sequence[Append], *, timeout_s: float | None = None
-    ) -> list[AppendResult | AppendRefusal]:
+    ) -> list[AppendResult | ClientError]:
         """Add events of many users; what became of each append, in their order. Each is atomic for itself alone."""
         request = wire.append_many_request(appends)
         response = await self._ask(lambda stubs: stubs.histories.AppendMany, request, either(timeout_s, self.timeout_s))
@@ -116,15 +127,25 @@ class AsyncHistoryCalls(AsyncConnections):
 
     async def append_stream(
         self, appends: AsyncIterable[Append] | Iterable[Append], *, timeout_s: float | None = None
-    ) -> list[AppendResult | AppendRefusal]:
+    ) -> list[AppendResult | ClientError]:
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
-        The service takes 10,000: fewer outcomes than appends say that the rest was not taken. Without `timeout_s` the
-        stream may last.
+        The service takes 10,000 of a stream; no more are drawn, so that another call goes on with the same iterator.
+        `timeout_s` is for the stream as a whole.
         """
-        messages = _messages(appends)
-        response = await self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
-        return wire.outcomes(response)
+        call = self._stub().histories.AppendStream(timeout=either(timeout_s, self.stream_timeout_s))
+        try:
+            # What it has ended with, while it was written to, `await call` tells.
+            with suppress(grpc.RpcError, asyncio.InvalidStateError):
+                await accepted(call)
+                async for append in drawn(appends, MAX_STREAMED):
+                    await call.write(wire.streamed_append(append))
+                await call.done_writing()
+            return wire.outcomes(await call)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, target=self.target) from error
+        finally:
+            call.cancel()
 
     async def list_history(
         self,
@@ -173,12 +194,3 @@ class AsyncHistoryCalls(AsyncConnections):
         request = histories_pb2.StatsRequest(user_id=user_id)
         response = await self._ask(lambda stubs: stubs.histories.Stats, request, either(timeout_s, self.timeout_s))
         return wire.stats(response)
-
-
-async def _messages(appends: AsyncIterable[Append] | Iterable[Append]) -> AsyncIterator[histories_pb2.AppendRequest]:
-    if isinstance(appends, AsyncIterable):
-        async for append in appends:
-            yield wire.one_append(append)
-    else:
-        for append in appends:
-            yield wire.one_append(append)

@@ -67,18 +67,6 @@ class HistoryPage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AppendRefusal:
-    """An append among many of which nothing was stored."""
-
-    code: int
-    """What it would have ended with alone, as a number of google.rpc.Code: 3 is INVALID_ARGUMENT, 14 is UNAVAILABLE."""
-    reason: str
-    """The reason as a constant, such as `HISTORY_UNAVAILABLE`."""
-    message: str
-    request_id: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Deletion:
     """The deletion of a user."""
 

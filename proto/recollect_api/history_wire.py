@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from recollect_api.errors import ClientError, from_status
 from recollect_api.history_records import (
     Append,
-    AppendRefusal,
     AppendResult,
     DeleteResult,
     Deletion,
@@ -53,18 +53,22 @@ def append_result(response: histories_pb2.AppendResponse) -> AppendResult:
 
 def append_many_request(appends: Iterable[Append]) -> histories_pb2.AppendManyRequest:
     """The message of an AppendMany call."""
-    return histories_pb2.AppendManyRequest(appends=map(one_append, appends))
+    return histories_pb2.AppendManyRequest(appends=map(_append, appends))
 
 
-def one_append(append: Append) -> histories_pb2.AppendRequest:
+def streamed_append(append: Append) -> histories_pb2.AppendStreamRequest:
     """One message of an AppendStream call."""
-    return append_request(append.user_id, append.events, request_id=append.request_id)
+    return histories_pb2.AppendStreamRequest(append=_append(append))
 
 
-def outcomes(response: histories_pb2.AppendManyResponse) -> list[AppendResult | AppendRefusal]:
+def outcomes(
+    response: histories_pb2.AppendManyResponse | histories_pb2.AppendStreamResponse,
+) -> list[AppendResult | ClientError]:
     """What became of each append, in their order."""
     return [
-        append_result(each.response) if each.HasField("response") else _refusal(each.refusal)
+        append_result(each.response)
+        if each.HasField("response")
+        else from_status(each.status.SerializeToString(), request_id=each.request_id)
         for each in response.outcomes
     ]
 
@@ -132,8 +136,8 @@ def _history_stats(told: histories_pb2.HistoryStats) -> HistoryStats:
     )
 
 
-def _refusal(told: histories_pb2.AppendRefusal) -> AppendRefusal:
-    return AppendRefusal(code=told.code, reason=told.reason, message=told.message, request_id=told.request_id)
+def _append(append: Append) -> histories_pb2.AppendRequest:
+    return append_request(append.user_id, append.events, request_id=append.request_id)
 
 
 def _deletion(told: histories_pb2.Deletion) -> Deletion:

@@ -19,6 +19,7 @@ import grpc.aio  # type: ignore[import-untyped]
 from recollect_api import recommender_wire as wire
 from recollect_api.errors import ClientError, DeadlineExceeded, InvalidRequest, Unavailable, from_rpc_error, from_status
 from recollect_api.records import ScoreRow, Scores
+from recollect_api.streams import accepted, drawn
 from recollect_api.v1 import recommender_pb2
 
 Request = recommender_pb2.ScoreStreamRequest
@@ -88,6 +89,11 @@ class _Rows:
         return bool(self._unanswered)
 
     @property
+    def stuck(self) -> bool:
+        """Whether the caller has an answer coming, and the service none that would wake who reads from the stream."""
+        return bool(self._refused) and not self._unanswered
+
+    @property
     def finished(self) -> bool:
         """Whether all rows are answered and no more will come."""
         return self.ended and not self._unanswered
@@ -104,7 +110,7 @@ class _Rows:
             return
         row, request = sent
         if response.HasField("status"):
-            yield row, from_status(response.status.SerializeToString())
+            yield row, from_status(response.status.SerializeToString(), request_id=row.request_id)
         else:
             yield row, wire.scores(request.score, response.response)
 
@@ -197,8 +203,10 @@ class _BlockingSender:
         book = self._book
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: stream != book.stream or book.may_send or book.ended or book.may_draw)
-                if stream != book.stream:
+                self._changed.wait_for(
+                    lambda: stream != book.stream or book.may_send or book.ended or book.stuck or book.may_draw
+                )
+                if stream != book.stream or book.stuck:
                     return
                 request = book.send() if book.may_send else None
                 if request is None and book.ended:
@@ -234,7 +242,7 @@ async def score_rows_async(
     book = _Rows()
     patience = _Patience(target, book)
     changed = asyncio.Event()
-    drawing = asyncio.create_task(_draw(book, _drawn(rows), changed))
+    drawing = asyncio.create_task(_draw(book, drawn(rows), changed))
     try:
         while not book.finished:
             book.open()
@@ -271,21 +279,13 @@ async def _send(call: Any, book: _Rows, changed: asyncio.Event) -> None:
     # What it has ended with, who reads from it is told.
     with suppress(grpc.RpcError, asyncio.InvalidStateError):
         await accepted(call)
-        while not (book.ended and not book.may_send):
+        while not book.stuck and not (book.ended and not book.may_send):
             if book.may_send:
                 await call.write(book.send())
             else:
                 changed.clear()
                 await changed.wait()
         await call.done_writing()
-
-
-async def accepted(call: Any) -> None:
-    """Wait until the service takes the stream of `call`, or has refused it.
-
-    grpc.aio answers with an error of its own, and never with the service's, where it writes to a call that was refused.
-    """
-    await call.initial_metadata()
 
 
 async def _draw(book: _Rows, rows: AsyncIterator[ScoreRow], changed: asyncio.Event) -> None:
@@ -301,12 +301,3 @@ async def _draw(book: _Rows, rows: AsyncIterator[ScoreRow], changed: asyncio.Eve
     except Exception as error:
         book.end(error)
     changed.set()
-
-
-async def _drawn(rows: AsyncIterable[ScoreRow] | Iterable[ScoreRow]) -> AsyncIterator[ScoreRow]:
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            yield row
-    else:
-        for row in rows:
-            yield row

@@ -354,3 +354,30 @@ def ray_node() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def counting_models() -> Callable[[Path], CountingModels]:
     return CountingModels
+
+
+@pytest.fixture(scope="session")
+def publish_tiny_dare(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, int], str]:
+    """Publish a tiny model `dare` of a seed, of items 10, 20 and 30, in the store at a path; returns its version."""
+    import torch
+
+    from recollect.artifacts import ArtifactStore
+    from recsys.data.catalogue import Catalogue
+    from recsys.models.dare import Dare, DareConfig
+    from recsys.models.directory import save_model
+
+    def publish(root: Path, seed: int) -> str:
+        catalogue = Catalogue(
+            item_ids=np.array([-1, 10, 20, 30], dtype=np.int64),
+            category_rows=np.array([0, 1, 1, 2], dtype=np.int32),
+            category_ids=np.array([-1, 1, 2], dtype=np.int64),
+        )
+        config = DareConfig(n_items=3, n_categories=2, attention_dim=2, representation_dim=3)
+        generator = torch.Generator().manual_seed(seed)
+        model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=generator)
+        directory = tmp_path_factory.mktemp(f"model-{seed}")
+        save_model(directory, model, catalogue, training={}, data={}, metrics={"test": {"auc": 0.5 + seed / 100}})
+        parents = {"store": "/elsewhere/shop", "run": f"run-{seed}"}
+        return ArtifactStore(root).publish("dare", directory, parents=parents).version
+
+    return publish

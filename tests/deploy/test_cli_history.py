@@ -155,7 +155,7 @@ def test_doctor_names_the_rights_that_are_missing(say: Say, secured_redis: Any) 
         admin.execute_command("ACL", "SETUSER", "reader", "on", ">s3cret", "~*", "-@all", "+@read", "+@connection")
     said = say("doctor", "--redis", secured_redis.url.replace("//recollect", "//reader"), status=1, app=app).stderr
     assert "no permissions" in said
-    assert "~PREFIX* -@all +@read +@write +@scripting" in said
+    assert "~PREFIX* -@all +@read +@write -@dangerous +@scripting" in said
 
 
 def test_a_user_is_deleted_everywhere(say: Say, shop: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

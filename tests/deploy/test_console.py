@@ -46,17 +46,36 @@ def test_a_wrong_setting_is_named(capsys: pytest.CaptureFixture[str], monkeypatc
     assert "error: port: Input should be less than or equal to 65535, got '70000'" in capsys.readouterr().err
 
 
-def test_settings_come_from_the_command_line_then_the_environment_then_the_file(
+def test_settings_come_from_the_command_line_then_the_environment_then_secrets_then_the_file(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from recollect.settings import Settings
 
-    (tmp_path / "recollect.toml").write_text('port = 1\nreplicas = 1\nhost = "file"\n')
+    (tmp_path / "recollect.toml").write_text('port = 1\nreplicas = 1\nllm_api_key = "file"\nhost = "file"\n')
+    (tmp_path / "secrets").mkdir()
+    for name, value in (("port", "4"), ("replicas", "4"), ("llm_api_key", "sk-secret\n")):
+        (tmp_path / "secrets" / f"recollect_{name}").write_text(value)
+    (tmp_path / "secrets" / "of_others").write_text("no setting")
     monkeypatch.setenv("RECOLLECT_CONFIG", str(tmp_path / "recollect.toml"))
+    monkeypatch.setenv("RECOLLECT_SECRETS", str(tmp_path / "secrets"))
     monkeypatch.setenv("RECOLLECT_PORT", "2")
     monkeypatch.setenv("RECOLLECT_REPLICAS", "2")
     settings = Settings.load(port=3, replicas=None)
     assert (settings.port, settings.replicas, settings.host) == (3, 2, "file")
+    assert settings.llm_api_key is not None
+    assert settings.llm_api_key.get_secret_value() == "sk-secret"
+
+
+def test_secrets_that_are_not_mounted_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recollect.settings import Settings
+
+    monkeypatch.setenv("RECOLLECT_SECRETS", str(tmp_path / "secrets"))
+    with pytest.raises(typer.Exit):
+        console.explains_errors(Settings.load)()
+    said = "".join(capsys.readouterr().err.split())
+    assert f"RECOLLECT_SECRETSis{tmp_path}/secrets,whichisnodirectory" in said
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from redis import Redis
 from recollect.embedded.redis import EmbeddedRedis
 from recollect_api import (
     Append,
-    AppendRefusal,
     AppendResult,
     AsyncRecollectClient,
     ErasureState,
@@ -22,6 +21,7 @@ from recollect_api import (
     EventType,
     InvalidRequest,
     RecollectClient,
+    ServerFault,
     Unavailable,
 )
 from recsys.data import event_store
@@ -86,11 +86,11 @@ def test_many_users_each_with_an_outcome(client, user):
     first, nobody, third, fourth, empty = outcomes
     assert isinstance(first, AppendResult)
     assert (first.accepted, first.rejected[0].index, first.request_id) == (1, 1, "a")
-    assert isinstance(nobody, AppendRefusal)
-    assert (nobody.code, nobody.reason, nobody.request_id) == (3, "INVALID_REQUEST", "b")
-    assert "user_id must not be empty" in nobody.message
+    assert isinstance(nobody, InvalidRequest)
+    assert (nobody.reason, nobody.request_id) == ("INVALID_REQUEST", "b")
+    assert [violation.field for violation in nobody.violations] == ["user_id"]
     assert (third.accepted, fourth.accepted, fourth.duplicates) == (1, 1, 1)
-    assert "events must not be empty" in empty.message
+    assert "events: must not be empty" in str(empty)
     assert (items(client.list_history(user)), items(client.list_history(other))) == ([4, 1], [3])
 
 
@@ -110,9 +110,9 @@ def test_too_many_at_once_are_refused_whole(client, appends, says):
 def test_one_history_that_cannot_be_written_harms_no_other(client, gateway, user):
     gateway.run(gateway.store._connection.command("SET", gateway.store.key_of(user), b"not a history"))
     bad, good = client.append_many([Append(user_id=name, events=[event(1)]) for name in (user, f"{user} other")])
-    assert isinstance(bad, AppendRefusal)
-    assert bad.code == 13
-    assert "not a history" not in bad.message
+    assert isinstance(bad, ServerFault)
+    assert bad.incident
+    assert "not a history" not in str(bad)
     assert good.accepted == 1
 
 
@@ -143,6 +143,19 @@ def test_a_stream_is_answered_after_ten_thousand_appends(client, user, monkeypat
     outcomes = client.append_stream(Append(user_id=user, events=[event(item, item)]) for item in range(9))
     assert [outcome.accepted for outcome in outcomes] == [1, 1, 1]
     assert items(client.list_history(user)) == [2, 1, 0]
+
+
+def test_a_second_stream_goes_on_where_the_first_one_was_full(client, gateway, user, monkeypatch):
+    monkeypatch.setattr("recollect_api.history_calls.MAX_STREAMED", 3)
+    appends = (Append(user_id=user, events=[event(item, item)]) for item in range(7))
+    assert [len(client.append_stream(appends)) for _ in range(2)] == [3, 3]
+
+    async def scenario():
+        async with AsyncRecollectClient(gateway.address, timeout_s=30) as client:
+            return [len(await client.append_stream(appends)) for _ in range(2)]
+
+    assert asyncio.run(scenario()) == [1, 0]
+    assert items(client.list_history(user)) == [6, 5, 4, 3, 2, 1, 0]
 
 
 def test_the_asynchronous_client_streams_from_either_kind_of_iterator(gateway, user):
@@ -254,7 +267,8 @@ def test_a_lost_redis_refuses_every_append_and_deletion(start_gateway, tmp_path,
                     call()
                 assert refused.value.reason == "HISTORY_UNAVAILABLE"
             (outcome,) = client.append_stream([append])
-            assert (outcome.code, outcome.reason, outcome.request_id) == (14, "HISTORY_UNAVAILABLE", "r")
+            assert isinstance(outcome, Unavailable)
+            assert (outcome.reason, outcome.request_id) == ("HISTORY_UNAVAILABLE", "r")
             server.start()
             (outcome,) = client.append_stream([append])
             assert outcome.already_applied
@@ -270,6 +284,7 @@ def test_a_full_redis_refuses_appends_and_still_answers(start_gateway, tmp_path,
         with pytest.raises(Unavailable, match="nothing was stored"):
             client.append(user, [event(2)])
         (outcome,) = client.append_many([Append(user_id=user, events=[event(2)])])
-        assert (outcome.code, outcome.reason) == (14, "HISTORY_UNAVAILABLE")
+        assert isinstance(outcome, Unavailable)
+        assert outcome.reason == "HISTORY_UNAVAILABLE"
         assert client.score(user, [1]).history_length == 1
         client.close()

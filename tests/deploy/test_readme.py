@@ -47,15 +47,26 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
         assert option in shown.output
 
 
+def example(part: str) -> str:
+    (found,) = (block for block in blocks("python") if part in block)
+    return found
+
+
 def run_example(example: str, address: str, *, port: int = 50051) -> None:
     assert f"localhost:{port}" in example
     exec(compile(example.replace(f"localhost:{port}", address), "README.md", "exec"), {})
 
 
 def test_scoring_example_runs(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run_example(blocks("python")[0], gateway.address)
+    run_example(example("client.score("), gateway.address)
     printed = capsys.readouterr().out
     assert re.search(r"\b101\b.*\d\.\d+", printed), printed
+
+
+def test_stream_example_runs(gateway: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run_example(example("score_stream"), gateway.address)
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(printed) == sorted(f"user-{number} 101" for number in range(1_000))
 
 
 def test_admin_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,7 +80,7 @@ def test_admin_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     vectors = np.random.default_rng(0).normal(size=(100, 8)).astype(np.float32)
     pl.DataFrame({"id": np.arange(100), "vector": vectors}).write_parquet(tmp_path / "vectors" / "monday.parquet")
     with RunningAdmin(AdminConfig(settings=Settings(var=tmp_path, build_niceness=0), port=0)) as admin:
-        run_example(blocks("python")[1], admin.address, port=50052)
+        run_example(example("AdminClient"), admin.address, port=50052)
     assert capsys.readouterr().out == "100 True\n"
     assert (tmp_path / "indexes" / "items" / "labels" / "stable").exists()
 
@@ -82,7 +93,7 @@ def test_classification_example_runs_with_what_is_shipped(
 
     render("blue stoneware coffee mug", seed=3).save(tmp_path / "mug.jpg")
     monkeypatch.chdir(tmp_path)
-    run_example(blocks("python")[2], start_classifying(encoder=load_encoder("demo-shop")).address)
+    run_example(example("client.classify"), start_classifying(encoder=load_encoder("demo-shop")).address)
     printed = capsys.readouterr().out
     assert printed.startswith("coffee mug (Reason("), printed
 

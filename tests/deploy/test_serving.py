@@ -34,11 +34,20 @@ def test_what_serve_builds(settings, model):
     gateway = built(replicas=3, port=50051, cores=6, **settings)
     assert gateway.user_config == {"model": model}
     assert gateway._replica_config.max_replicas_per_node == 3
+    assert gateway.ray_actor_options["num_cpus"] == 1
     arguments = gateway.init_kwargs
     assert (arguments["config"].port, arguments["config"].ranking_threads) == (50051, 2)
     assert arguments["redis_url"] == REDIS
     assert arguments["desired"] is None
     assert (arguments["models"] is None) == (model is None)
+
+
+def test_replicas_count_where_their_node_tells_metrics():
+    from recollect.telemetry.processes import DIRECTORY_VARIABLE
+
+    gateway = built(metrics_port=9464)
+    directory = gateway.init_kwargs["telemetry"].metrics.directory
+    assert gateway.ray_actor_options["runtime_env"]["env_vars"] == {DIRECTORY_VARIABLE: str(directory)}
 
 
 def test_settings_of_the_node_come_behind_the_arguments(monkeypatch):

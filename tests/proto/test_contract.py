@@ -2,12 +2,9 @@
 
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from recollect_api import classification_records, composed_records, history_records, metadata_records, records
 from recollect_api.admin import records as admin_records
@@ -24,18 +21,10 @@ from recollect_api.v1 import (
 from recsys.data import event_store
 
 ROOT = Path(__file__).parents[2]
-PROTOS = sorted(path.relative_to(ROOT / "proto") for path in (ROOT / "proto").glob("recollect_api/**/*.proto"))
 
 
 def run(*command, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-
-
-def proto_paths():
-    loader = SourceFileLoader("generate_stubs", str(ROOT / ".ci" / "generate-stubs"))
-    script = module_from_spec(spec_from_loader(loader.name, loader))
-    loader.exec_module(script)
-    return script.proto_paths()
 
 
 def test_the_stubs_are_those_of_the_protos():
@@ -54,39 +43,47 @@ def test_a_stub_that_drifted_is_named(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("proto", PROTOS, ids=str)
-def test_everything_in_the_contract_is_documented(proto, tmp_path):
-    out = tmp_path / "set.pb"
-    options = [*proto_paths(), f"--descriptor_set_out={out}", "--include_source_info"]
-    run(sys.executable, "-m", "grpc_tools.protoc", *options, proto, cwd=ROOT / "proto", check=True)
-    (file,) = FileDescriptorSet.FromString(out.read_bytes()).file
-    documented = {tuple(place.path) for place in file.source_code_info.location if place.leading_comments.strip()}
-    elements = {}
+@pytest.fixture
+def changed_contract(tmp_path):
+    """Check a copy of the contract in which one text of recommender.proto stands for another; what is printed."""
+    for part in ("proto", ".ci"):
+        run("cp", "-r", ROOT / part, tmp_path / part, check=True)
+    proto = tmp_path / "proto/recollect_api/v1/recommender.proto"
 
-    def note(path, name):
-        elements[path] = name
+    def check(old, new):
+        text = proto.read_text()
+        assert text.count(old) == 1
+        proto.write_text(text.replace(old, new))
+        done = run(sys.executable, tmp_path / ".ci" / "contract")
+        return done.returncode, done.stdout + done.stderr
 
-    def messages(path, found):
-        for at, message in enumerate(found):
-            if message.options.map_entry:
-                continue
-            here = (*path, at)
-            note(here, message.name)
-            for number, field in enumerate(message.field):
-                note((*here, 2, number), f"{message.name}.{field.name}")
-            messages((*here, 3), message.nested_type)
+    return check
 
-    messages((4,), file.message_type)
-    for at, enum in enumerate(file.enum_type):
-        note((5, at), enum.name)
-        for number, value in enumerate(enum.value):
-            note((5, at, 2, number), value.name)
-    for at, service in enumerate(file.service):
-        note((6, at), service.name)
-        for number, method in enumerate(service.method):
-            note((6, at, 2, number), f"{service.name}.{method.name}")
-    assert elements
-    assert [name for path, name in elements.items() if path not in documented] == []
+
+def test_the_contract_is_in_order_and_breaks_nothing_that_was_released():
+    done = run(sys.executable, ROOT / ".ci" / "contract")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("  float score_without_history = 3;", "  double score_without_history = 3;", 'changed type from "float"'),
+        ("  float score_without_history = 3;", "  reserved 3;", 'field "3" with name "score_without_history"'),
+        ("  rpc Explain(ExplainRequest)", "  rpc Why(ExplainRequest)", 'RPC "Explain" on service "Recommender"'),
+        (
+            "key = 1;\n  // One of",
+            "key = 1;\n  bool other = 9;\n  // One of",
+            'Field "other" should have a non-empty comment',
+        ),
+        ("  string key = 1;\n  // One of the two.", "  string Key = 1;\n  // One of the two.", "lower_snake_case"),
+    ],
+    ids=["another type", "a field withdrawn", "a method renamed", "no documentation", "another style"],
+)
+def test_what_breaks_callers_or_the_style_is_named(changed_contract, old, new, says):
+    code, printed = changed_contract(old, new)
+    assert code == 1
+    assert says in printed, printed
 
 
 def test_event_types_have_one_number_on_the_wire_on_disk_and_in_the_client():

@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 
 from recollect.errors import RemoteError
 from recollect.gateway.errors import ArtifactsDown, CallError
+from recollect.gateway.request_ids import request_id
 from recollect.security.access import caller
 
 log = logging.getLogger("recollect.audit")
@@ -73,6 +74,7 @@ def _caller(context: grpc.aio.ServicerContext) -> dict[str, Any]:
     names = context.auth_context().get("x509_common_name", ())
     return {
         "peer": context.peer(),
+        "call": request_id.get(),
         **({} if token is None else {"token": token.id, "token_name": token.name}),
         **({"certificate": b", ".join(names).decode(errors="replace")} if names else {}),
     }

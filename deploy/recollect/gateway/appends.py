@@ -3,10 +3,9 @@
 import logging
 import uuid
 
-import grpc  # type: ignore[import-untyped]
 import numpy as np
 
-from recollect.gateway.errors import CallError, Incident, InvalidCall, StoreDown
+from recollect.gateway.errors import CallError, Incident, StoreDown, status_of
 from recollect.gateway.times import floor_ms
 from recollect.gateway.validation import check_append, event_problem
 from recollect_api.v1 import histories_pb2
@@ -57,25 +56,18 @@ class RequestedAppend:
 
     def outcome(self, result: AppendResult | HistoryError) -> histories_pb2.AppendOutcome:
         """The same, where the append is one of many."""
+        request_id = self._request.request_id
         if isinstance(result, AppendResult):
-            return histories_pb2.AppendOutcome(response=self.response(result))
+            return histories_pb2.AppendOutcome(response=self.response(result), request_id=request_id)
         if isinstance(result, HistoryUnavailable):
             log.warning("an append was refused: %s", result)
-            return refused(StoreDown(NOTHING_STORED), self._request.request_id)
+            return refused(StoreDown(NOTHING_STORED), request_id)
         incident = uuid.uuid4().hex
-        log.error("incident %s, request_id %r: %s", incident, self._request.request_id, result)
+        log.error("incident %s, request_id %r: %s", incident, request_id, result)
         message = f"this history cannot be written; the service's log has the reason under incident {incident}"
-        return refused(Incident(message, incident=incident), self._request.request_id)
+        return refused(Incident(message, incident=incident), request_id)
 
 
 def refused(error: CallError, request_id: str) -> histories_pb2.AppendOutcome:
     """The outcome of an append that would end with `error` if it were alone."""
-    message = error.message
-    if isinstance(error, InvalidCall):
-        message = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
-    code: grpc.StatusCode = error.code
-    return histories_pb2.AppendOutcome(
-        refusal=histories_pb2.AppendRefusal(
-            code=code.value[0], reason=error.reason, message=message, request_id=request_id
-        )
-    )
+    return histories_pb2.AppendOutcome(status=status_of(error), request_id=request_id)

@@ -50,6 +50,7 @@ from grpc_status import rpc_status  # type: ignore[import-untyped]
 from recollect.errors import RecollectError, RemoteError
 from recollect.gateway.request_ids import METADATA_KEY, request_id
 from recollect.telemetry.answers import refused
+from recollect_api.v1 import status_pb2 as v1_status_pb2
 
 log = logging.getLogger(__name__)
 
@@ -351,6 +352,11 @@ def to_status(error: CallError) -> status_pb2.Status:
         delay.FromMilliseconds(math.ceil(error.retry_after_s * 1_000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_packed, details))
+
+
+def status_of(error: CallError) -> v1_status_pb2.Status:
+    """The same as the contract has it for one part of a call."""
+    return v1_status_pb2.Status.FromString(to_status(error).SerializeToString())
 
 
 async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn:

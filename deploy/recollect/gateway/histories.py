@@ -15,6 +15,7 @@ from recollect.gateway.times import ceil_ms, timestamp
 from recollect.gateway.validation import check_append_many, check_list, check_user
 from recollect.gateway.workers import require_time
 from recollect.telemetry.answers import redis_failed
+from recollect_api.streams import TAKEN
 from recollect_api.v1 import event_pb2, histories_pb2, histories_pb2_grpc
 from recsys.data.event_store import EventType
 from recsys.errors import HistoryError, HistoryUnavailable
@@ -61,10 +62,12 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
         return histories_pb2.AppendManyResponse(outcomes=outcomes)
 
     async def AppendStream(  # noqa: N802 - gRPC's name
-        self, requests: AsyncIterator[histories_pb2.AppendRequest], context: grpc.aio.ServicerContext
-    ) -> histories_pb2.AppendManyResponse:
+        self, requests: AsyncIterator[histories_pb2.AppendStreamRequest], context: grpc.aio.ServicerContext
+    ) -> histories_pb2.AppendStreamResponse:
         """Store what arrives while it arrives; outcomes for all of it at the end."""
         require_time(context)
+        # As in ScoreStream: who waits for this never writes to a stream that was refused.
+        await context.send_initial_metadata((TAKEN,))
         outcomes: list[histories_pb2.AppendOutcome] = []
         async for trip in _trips(requests):
             try:
@@ -73,7 +76,7 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
                 redis_failed()
                 # What came before is acknowledged all the same, and what comes after may find the store again.
                 outcomes += [refused(StoreDown(NOTHING_STORED), request.request_id) for request in trip]
-        return histories_pb2.AppendManyResponse(outcomes=outcomes)
+        return histories_pb2.AppendStreamResponse(outcomes=outcomes)
 
     async def List(  # noqa: N802 - gRPC's name
         self, request: histories_pb2.ListRequest, context: grpc.aio.ServicerContext
@@ -183,7 +186,7 @@ def _store_down(message: str) -> Iterator[None]:
 
 
 async def _trips(
-    requests: AsyncIterator[histories_pb2.AppendRequest],
+    requests: AsyncIterator[histories_pb2.AppendStreamRequest],
 ) -> AsyncIterator[list[histories_pb2.AppendRequest]]:
     """What a stream brings, in parts for one round trip each; what has arrived does not wait for what has not."""
     trip: list[histories_pb2.AppendRequest] = []
@@ -198,8 +201,8 @@ async def _trips(
         request = await arriving
         if request is None:
             break
-        trip.append(request)
-        taken, events = taken + 1, events + len(request.events)
+        trip.append(request.append)
+        taken, events = taken + 1, events + len(request.append.events)
     if trip:
         yield trip
 

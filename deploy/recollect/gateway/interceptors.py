@@ -7,8 +7,8 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.gateway.decoding import HANDLERS
 from recollect.gateway.errors import abort, refusal
+from recollect.gateway.handlers import HANDLERS
 from recollect.gateway.request_ids import request_id
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]

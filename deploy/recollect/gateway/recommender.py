@@ -22,6 +22,7 @@ from recollect.gateway.workers import MOST_TOGETHER, Calling, Priority, Workers,
 from recollect.indexes.serving import IndexSlot
 from recollect.telemetry.answers import redis_failed
 from recollect.telemetry.stages import stage
+from recollect_api.streams import TAKEN
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.serving_log import ServingLog
@@ -84,7 +85,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         """Score every row of `requests`, each with an answer of its own, behind whoever waits for a single one."""
         self._require_served()
         # A caller who waits for this never writes to a stream that was refused, which some gRPC libraries mistake.
-        await context.send_initial_metadata(())
+        await context.send_initial_metadata((TAKEN,))
         until = deadline_of(context)
 
         async def score(request: recommender_pb2.ScoreRequest) -> recommender_pb2.ScoreResponse:

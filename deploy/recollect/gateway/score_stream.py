@@ -1,16 +1,14 @@
 """Answer ScoreStream: rows are scored as Score would, a few at one time, and each has an answer of its own."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from recollect.gateway.errors import refusal, to_status
+from recollect.gateway.errors import refusal, status_of
+from recollect.gateway.request_ids import request_id
 from recollect.gateway.validation import MAX_KEY_BYTES, Violations
 from recollect.telemetry.answers import row_refused
-from recollect_api.v1 import recommender_pb2, status_pb2
-
-log = logging.getLogger(__name__)
+from recollect_api.v1 import recommender_pb2
 
 Row = recommender_pb2.ScoreStreamRequest
 Answer = recommender_pb2.ScoreStreamResponse
@@ -75,8 +73,7 @@ async def _answer(row: Row, score: Score) -> Answer:
         violations.raise_any()
         return Answer(key=row.key, response=await score(row.score))
     except Exception as error:
-        refused = refusal(error, method="ScoreStream", request_id=row.score.request_id)
+        refused = refusal(error, method="ScoreStream", request_id=row.score.request_id or request_id.get())
         row_refused(refused.reason)
-        status = status_pb2.Status.FromString(to_status(refused).SerializeToString())
         # A key that is too long is told by its beginning: what is sent back must not grow with what was sent.
-        return Answer(key=row.key[:MAX_KEY_BYTES], status=status)
+        return Answer(key=row.key[:MAX_KEY_BYTES], status=status_of(refused))

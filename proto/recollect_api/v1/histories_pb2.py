@@ -24,55 +24,58 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from recollect_api.v1 import event_pb2 as recollect__api_dot_v1_dot_event__pb2
+from recollect_api.v1 import status_pb2 as recollect__api_dot_v1_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recollect_api/v1/histories.proto\x12\x10recollect_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crecollect_api/v1/event.proto\"]\n\rAppendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.recollect_api.v1.Event\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x7f\n\x05\x45vent\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"\xc7\x01\n\x0e\x41ppendResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x31\n\x08rejected\x18\x03 \x03(\x0b\x32\x1f.recollect_api.v1.RejectedEvent\x12\x17\n\x0fhistory_version\x18\x04 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x17\n\x0f\x61lready_applied\x18\x07 \x01(\x08\"E\n\x11\x41ppendManyRequest\x12\x30\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.AppendRequest\"G\n\x12\x41ppendManyResponse\x12\x31\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.AppendOutcome\"\x84\x01\n\rAppendOutcome\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .recollect_api.v1.AppendResponseH\x00\x12\x32\n\x07refusal\x18\x02 \x01(\x0b\x32\x1f.recollect_api.v1.AppendRefusalH\x00\x42\t\n\x07outcome\"R\n\rAppendRefusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\".\n\rRejectedEvent\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x9c\x01\n\x0bListRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x05types\x18\x04 \x03(\x0e\x32\x1b.recollect_api.v1.EventType\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x0cListResponse\x12/\n\nbehaviours\x18\x01 \x03(\x0b\x32\x1b.recollect_api.v1.Behaviour\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fhistory_version\x18\x03 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x04 \x01(\x03\"q\n\tBehaviour\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\"B\n\rDeleteRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"n\n\x0e\x44\x65leteResponse\x12\x1a\n\x12\x64\x65leted_behaviours\x18\x01 \x01(\x03\x12,\n\x08\x64\x65letion\x18\x02 \x01(\x0b\x32\x1a.recollect_api.v1.Deletion\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x9d\x01\n\x08\x44\x65letion\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\tredis_log\x18\x02 \x01(\x0e\x32\x1e.recollect_api.v1.ErasureState\x12\x33\n\x0b\x65vent_store\x18\x03 \x01(\x0e\x32\x1e.recollect_api.v1.ErasureState\"\x1f\n\x0cStatsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"m\n\rStatsResponse\x12/\n\x07history\x18\x01 \x01(\x0b\x32\x1e.recollect_api.v1.HistoryStats\x12+\n\x05store\x18\x02 \x01(\x0b\x32\x1c.recollect_api.v1.StoreStats\"\x80\x02\n\x0cHistoryStats\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06length\x18\x02 \x01(\x03\x12,\n\x07\x62y_type\x18\x03 \x03(\x0b\x32\x1b.recollect_api.v1.TypeCount\x12.\n\nfirst_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12,\n\x08\x64\x65letion\x18\x07 \x01(\x0b\x32\x1a.recollect_api.v1.Deletion\"E\n\tTypeCount\x12)\n\x04type\x18\x01 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x87\x01\n\nStoreStats\x12\x0e\n\x06server\x18\x01 \x01(\t\x12\x13\n\x0bpersistence\x18\x02 \x01(\t\x12\x10\n\x08\x65viction\x18\x03 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x03\x12\x10\n\x08warnings\x18\x06 \x03(\t*~\n\x0c\x45rasureState\x12\x1d\n\x19\x45RASURE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45RASURE_STATE_ERASED\x10\x01\x12\x19\n\x15\x45RASURE_STATE_PENDING\x10\x02\x12\x1a\n\x16\x45RASURE_STATE_NOT_USED\x10\x03\x32\xe8\x03\n\tHistories\x12K\n\x06\x41ppend\x12\x1f.recollect_api.v1.AppendRequest\x1a .recollect_api.v1.AppendResponse\x12W\n\nAppendMany\x12#.recollect_api.v1.AppendManyRequest\x1a$.recollect_api.v1.AppendManyResponse\x12W\n\x0c\x41ppendStream\x12\x1f.recollect_api.v1.AppendRequest\x1a$.recollect_api.v1.AppendManyResponse(\x01\x12\x45\n\x04List\x12\x1d.recollect_api.v1.ListRequest\x1a\x1e.recollect_api.v1.ListResponse\x12K\n\x06\x44\x65lete\x12\x1f.recollect_api.v1.DeleteRequest\x1a .recollect_api.v1.DeleteResponse\x12H\n\x05Stats\x12\x1e.recollect_api.v1.StatsRequest\x1a\x1f.recollect_api.v1.StatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n recollect_api/v1/histories.proto\x12\x10recollect_api.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crecollect_api/v1/event.proto\x1a\x1drecollect_api/v1/status.proto\"]\n\rAppendRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.recollect_api.v1.Event\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x7f\n\x05\x45vent\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"\xc7\x01\n\x0e\x41ppendResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x31\n\x08rejected\x18\x03 \x03(\x0b\x32\x1f.recollect_api.v1.RejectedEvent\x12\x17\n\x0fhistory_version\x18\x04 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x05 \x01(\x03\x12\x12\n\nrequest_id\x18\x06 \x01(\t\x12\x17\n\x0f\x61lready_applied\x18\x07 \x01(\x08\"E\n\x11\x41ppendManyRequest\x12\x30\n\x07\x61ppends\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.AppendRequest\"G\n\x12\x41ppendManyResponse\x12\x31\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.AppendOutcome\"F\n\x13\x41ppendStreamRequest\x12/\n\x06\x61ppend\x18\x01 \x01(\x0b\x32\x1f.recollect_api.v1.AppendRequest\"I\n\x14\x41ppendStreamResponse\x12\x31\n\x08outcomes\x18\x01 \x03(\x0b\x32\x1f.recollect_api.v1.AppendOutcome\"\x90\x01\n\rAppendOutcome\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .recollect_api.v1.AppendResponseH\x00\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x18.recollect_api.v1.StatusH\x00\x12\x12\n\nrequest_id\x18\x03 \x01(\tB\t\n\x07outcome\".\n\rRejectedEvent\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x9c\x01\n\x0bListRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12*\n\x05types\x18\x04 \x03(\x0e\x32\x1b.recollect_api.v1.EventType\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x89\x01\n\x0cListResponse\x12/\n\nbehaviours\x18\x01 \x03(\x0b\x32\x1b.recollect_api.v1.Behaviour\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x17\n\x0fhistory_version\x18\x03 \x01(\x03\x12\x16\n\x0ehistory_length\x18\x04 \x01(\x03\"q\n\tBehaviour\x12\x0f\n\x07item_id\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x04type\x18\x03 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\"B\n\rDeleteRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"n\n\x0e\x44\x65leteResponse\x12\x1a\n\x12\x64\x65leted_behaviours\x18\x01 \x01(\x03\x12,\n\x08\x64\x65letion\x18\x02 \x01(\x0b\x32\x1a.recollect_api.v1.Deletion\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x9d\x01\n\x08\x44\x65letion\x12)\n\x05until\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\tredis_log\x18\x02 \x01(\x0e\x32\x1e.recollect_api.v1.ErasureState\x12\x33\n\x0b\x65vent_store\x18\x03 \x01(\x0e\x32\x1e.recollect_api.v1.ErasureState\"\x1f\n\x0cStatsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"m\n\rStatsResponse\x12/\n\x07history\x18\x01 \x01(\x0b\x32\x1e.recollect_api.v1.HistoryStats\x12+\n\x05store\x18\x02 \x01(\x0b\x32\x1c.recollect_api.v1.StoreStats\"\x80\x02\n\x0cHistoryStats\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06length\x18\x02 \x01(\x03\x12,\n\x07\x62y_type\x18\x03 \x03(\x0b\x32\x1b.recollect_api.v1.TypeCount\x12.\n\nfirst_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12,\n\x08\x64\x65letion\x18\x07 \x01(\x0b\x32\x1a.recollect_api.v1.Deletion\"E\n\tTypeCount\x12)\n\x04type\x18\x01 \x01(\x0e\x32\x1b.recollect_api.v1.EventType\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\x87\x01\n\nStoreStats\x12\x0e\n\x06server\x18\x01 \x01(\t\x12\x13\n\x0bpersistence\x18\x02 \x01(\t\x12\x10\n\x08\x65viction\x18\x03 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x05 \x01(\x03\x12\x10\n\x08warnings\x18\x06 \x03(\t*~\n\x0c\x45rasureState\x12\x1d\n\x19\x45RASURE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45RASURE_STATE_ERASED\x10\x01\x12\x19\n\x15\x45RASURE_STATE_PENDING\x10\x02\x12\x1a\n\x16\x45RASURE_STATE_NOT_USED\x10\x03\x32\xf0\x03\n\tHistories\x12K\n\x06\x41ppend\x12\x1f.recollect_api.v1.AppendRequest\x1a .recollect_api.v1.AppendResponse\x12W\n\nAppendMany\x12#.recollect_api.v1.AppendManyRequest\x1a$.recollect_api.v1.AppendManyResponse\x12_\n\x0c\x41ppendStream\x12%.recollect_api.v1.AppendStreamRequest\x1a&.recollect_api.v1.AppendStreamResponse(\x01\x12\x45\n\x04List\x12\x1d.recollect_api.v1.ListRequest\x1a\x1e.recollect_api.v1.ListResponse\x12K\n\x06\x44\x65lete\x12\x1f.recollect_api.v1.DeleteRequest\x1a .recollect_api.v1.DeleteResponse\x12H\n\x05Stats\x12\x1e.recollect_api.v1.StatsRequest\x1a\x1f.recollect_api.v1.StatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'recollect_api.v1.histories_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ERASURESTATE']._serialized_start=2320
-  _globals['_ERASURESTATE']._serialized_end=2446
-  _globals['_APPENDREQUEST']._serialized_start=117
-  _globals['_APPENDREQUEST']._serialized_end=210
-  _globals['_EVENT']._serialized_start=212
-  _globals['_EVENT']._serialized_end=339
-  _globals['_APPENDRESPONSE']._serialized_start=342
-  _globals['_APPENDRESPONSE']._serialized_end=541
-  _globals['_APPENDMANYREQUEST']._serialized_start=543
-  _globals['_APPENDMANYREQUEST']._serialized_end=612
-  _globals['_APPENDMANYRESPONSE']._serialized_start=614
-  _globals['_APPENDMANYRESPONSE']._serialized_end=685
-  _globals['_APPENDOUTCOME']._serialized_start=688
-  _globals['_APPENDOUTCOME']._serialized_end=820
-  _globals['_APPENDREFUSAL']._serialized_start=822
-  _globals['_APPENDREFUSAL']._serialized_end=904
-  _globals['_REJECTEDEVENT']._serialized_start=906
-  _globals['_REJECTEDEVENT']._serialized_end=952
-  _globals['_LISTREQUEST']._serialized_start=955
-  _globals['_LISTREQUEST']._serialized_end=1111
-  _globals['_LISTRESPONSE']._serialized_start=1114
-  _globals['_LISTRESPONSE']._serialized_end=1251
-  _globals['_BEHAVIOUR']._serialized_start=1253
-  _globals['_BEHAVIOUR']._serialized_end=1366
-  _globals['_DELETEREQUEST']._serialized_start=1368
-  _globals['_DELETEREQUEST']._serialized_end=1434
-  _globals['_DELETERESPONSE']._serialized_start=1436
-  _globals['_DELETERESPONSE']._serialized_end=1546
-  _globals['_DELETION']._serialized_start=1549
-  _globals['_DELETION']._serialized_end=1706
-  _globals['_STATSREQUEST']._serialized_start=1708
-  _globals['_STATSREQUEST']._serialized_end=1739
-  _globals['_STATSRESPONSE']._serialized_start=1741
-  _globals['_STATSRESPONSE']._serialized_end=1850
-  _globals['_HISTORYSTATS']._serialized_start=1853
-  _globals['_HISTORYSTATS']._serialized_end=2109
-  _globals['_TYPECOUNT']._serialized_start=2111
-  _globals['_TYPECOUNT']._serialized_end=2180
-  _globals['_STORESTATS']._serialized_start=2183
-  _globals['_STORESTATS']._serialized_end=2318
-  _globals['_HISTORIES']._serialized_start=2449
-  _globals['_HISTORIES']._serialized_end=2937
+  _globals['_ERASURESTATE']._serialized_start=2426
+  _globals['_ERASURESTATE']._serialized_end=2552
+  _globals['_APPENDREQUEST']._serialized_start=148
+  _globals['_APPENDREQUEST']._serialized_end=241
+  _globals['_EVENT']._serialized_start=243
+  _globals['_EVENT']._serialized_end=370
+  _globals['_APPENDRESPONSE']._serialized_start=373
+  _globals['_APPENDRESPONSE']._serialized_end=572
+  _globals['_APPENDMANYREQUEST']._serialized_start=574
+  _globals['_APPENDMANYREQUEST']._serialized_end=643
+  _globals['_APPENDMANYRESPONSE']._serialized_start=645
+  _globals['_APPENDMANYRESPONSE']._serialized_end=716
+  _globals['_APPENDSTREAMREQUEST']._serialized_start=718
+  _globals['_APPENDSTREAMREQUEST']._serialized_end=788
+  _globals['_APPENDSTREAMRESPONSE']._serialized_start=790
+  _globals['_APPENDSTREAMRESPONSE']._serialized_end=863
+  _globals['_APPENDOUTCOME']._serialized_start=866
+  _globals['_APPENDOUTCOME']._serialized_end=1010
+  _globals['_REJECTEDEVENT']._serialized_start=1012
+  _globals['_REJECTEDEVENT']._serialized_end=1058
+  _globals['_LISTREQUEST']._serialized_start=1061
+  _globals['_LISTREQUEST']._serialized_end=1217
+  _globals['_LISTRESPONSE']._serialized_start=1220
+  _globals['_LISTRESPONSE']._serialized_end=1357
+  _globals['_BEHAVIOUR']._serialized_start=1359
+  _globals['_BEHAVIOUR']._serialized_end=1472
+  _globals['_DELETEREQUEST']._serialized_start=1474
+  _globals['_DELETEREQUEST']._serialized_end=1540
+  _globals['_DELETERESPONSE']._serialized_start=1542
+  _globals['_DELETERESPONSE']._serialized_end=1652
+  _globals['_DELETION']._serialized_start=1655
+  _globals['_DELETION']._serialized_end=1812
+  _globals['_STATSREQUEST']._serialized_start=1814
+  _globals['_STATSREQUEST']._serialized_end=1845
+  _globals['_STATSRESPONSE']._serialized_start=1847
+  _globals['_STATSRESPONSE']._serialized_end=1956
+  _globals['_HISTORYSTATS']._serialized_start=1959
+  _globals['_HISTORYSTATS']._serialized_end=2215
+  _globals['_TYPECOUNT']._serialized_start=2217
+  _globals['_TYPECOUNT']._serialized_end=2286
+  _globals['_STORESTATS']._serialized_start=2289
+  _globals['_STORESTATS']._serialized_end=2424
+  _globals['_HISTORIES']._serialized_start=2555
+  _globals['_HISTORIES']._serialized_end=3051
 # @@protoc_insertion_point(module_scope)

@@ -47,8 +47,8 @@ class HistoriesStub:
                 _registered_method=True)
         self.AppendStream = channel.stream_unary(
                 '/recollect_api.v1.Histories/AppendStream',
-                request_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendRequest.SerializeToString,
-                response_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.FromString,
+                request_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendStreamRequest.SerializeToString,
+                response_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendStreamResponse.FromString,
                 _registered_method=True)
         self.List = channel.unary_unary(
                 '/recollect_api.v1.Histories/List',
@@ -98,7 +98,7 @@ class HistoriesServicer:
         appends are taken; those behind them are not, and have no outcome.
 
         Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-        request ids.
+        request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,8 +142,8 @@ def add_HistoriesServicer_to_server(servicer, server):
             ),
             'AppendStream': grpc.stream_unary_rpc_method_handler(
                     servicer.AppendStream,
-                    request_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendRequest.FromString,
-                    response_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.SerializeToString,
+                    request_deserializer=recollect__api_dot_v1_dot_histories__pb2.AppendStreamRequest.FromString,
+                    response_serializer=recollect__api_dot_v1_dot_histories__pb2.AppendStreamResponse.SerializeToString,
             ),
             'List': grpc.unary_unary_rpc_method_handler(
                     servicer.List,
@@ -241,8 +241,8 @@ class Histories:
             request_iterator,
             target,
             '/recollect_api.v1.Histories/AppendStream',
-            recollect__api_dot_v1_dot_histories__pb2.AppendRequest.SerializeToString,
-            recollect__api_dot_v1_dot_histories__pb2.AppendManyResponse.FromString,
+            recollect__api_dot_v1_dot_histories__pb2.AppendStreamRequest.SerializeToString,
+            recollect__api_dot_v1_dot_histories__pb2.AppendStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

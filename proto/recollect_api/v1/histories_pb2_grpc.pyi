@@ -48,12 +48,12 @@ class HistoriesStub:
     INVALID_ARGUMENT says that there are none or too many; UNAVAILABLE that the store cannot be reached: some may have
     been stored then, and repeating the call is safe.
     """
-    AppendStream: _grpc.StreamUnaryMultiCallable[_histories_pb2.AppendRequest, _histories_pb2.AppendManyResponse]
+    AppendStream: _grpc.StreamUnaryMultiCallable[_histories_pb2.AppendStreamRequest, _histories_pb2.AppendStreamResponse]
     """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
     appends are taken; those behind them are not, and have no outcome.
 
     Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-    request ids.
+    request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
     """
     List: _grpc.UnaryUnaryMultiCallable[_histories_pb2.ListRequest, _histories_pb2.ListResponse]
     """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
@@ -84,12 +84,12 @@ class HistoriesAsyncStub(HistoriesStub):
     INVALID_ARGUMENT says that there are none or too many; UNAVAILABLE that the store cannot be reached: some may have
     been stored then, and repeating the call is safe.
     """
-    AppendStream: _aio.StreamUnaryMultiCallable[_histories_pb2.AppendRequest, _histories_pb2.AppendManyResponse]  # type: ignore[assignment]
+    AppendStream: _aio.StreamUnaryMultiCallable[_histories_pb2.AppendStreamRequest, _histories_pb2.AppendStreamResponse]  # type: ignore[assignment]
     """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
     appends are taken; those behind them are not, and have no outcome.
 
     Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-    request ids.
+    request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
     """
     List: _aio.UnaryUnaryMultiCallable[_histories_pb2.ListRequest, _histories_pb2.ListResponse]  # type: ignore[assignment]
     """Lists a user's history page by page, newest first. UNAVAILABLE says that the store cannot be reached."""
@@ -133,14 +133,14 @@ class HistoriesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def AppendStream(
         self,
-        request_iterator: _MaybeAsyncIterator[_histories_pb2.AppendRequest],
+        request_iterator: _MaybeAsyncIterator[_histories_pb2.AppendStreamRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_histories_pb2.AppendManyResponse, _abc.Awaitable[_histories_pb2.AppendManyResponse]]:
+    ) -> _typing.Union[_histories_pb2.AppendStreamResponse, _abc.Awaitable[_histories_pb2.AppendStreamResponse]]:
         """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
         appends are taken; those behind them are not, and have no outcome.
 
         Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
-        request ids.
+        request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
         """
 
     @_abc_1.abstractmethod

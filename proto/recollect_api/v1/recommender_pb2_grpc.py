@@ -77,7 +77,7 @@ class RecommenderServicer:
 
         Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
         time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
-        Initial metadata says that the stream is taken, before any answer does.
+        Initial metadata `x-stream: taken` says that the stream is taken, before any answer does.
 
         The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
         replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no

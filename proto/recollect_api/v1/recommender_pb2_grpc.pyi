@@ -46,7 +46,7 @@ class RecommenderStub:
 
     Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
     time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
-    Initial metadata says that the stream is taken, before any answer does.
+    Initial metadata `x-stream: taken` says that the stream is taken, before any answer does.
 
     The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
     replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no
@@ -86,7 +86,7 @@ class RecommenderAsyncStub(RecommenderStub):
 
     Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
     time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
-    Initial metadata says that the stream is taken, before any answer does.
+    Initial metadata `x-stream: taken` says that the stream is taken, before any answer does.
 
     The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
     replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no
@@ -135,7 +135,7 @@ class RecommenderServicer(metaclass=_abc_1.ABCMeta):
 
         Answers come as they are ready, in no order: `key` says whose each is. A few rows of a stream are worked on at one
         time; further ones are not taken before an answer has been: that holds up the sender, by the flow control of HTTP/2.
-        Initial metadata says that the stream is taken, before any answer does.
+        Initial metadata `x-stream: taken` says that the stream is taken, before any answer does.
 
         The service takes rows for some seconds, answers those, and ends the stream with OK: connections do not last, and
         replicas go. Open another stream for the rows that have no answer then, and after a stream that broke: Score has no

@@ -11,17 +11,12 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-import torch
 
 from recollect.admin.server import AdminConfig, RunningAdmin
-from recollect.artifacts import ArtifactStore
 from recollect.indexes.building import IndexBuilder
 from recollect.indexes.plans import SpecWanted
 from recollect.settings import Settings
 from recollect_api.admin import AdminClient, BuildOperation
-from recsys.data.catalogue import Catalogue
-from recsys.models.dare import Dare, DareConfig
-from recsys.models.directory import save_model
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
 
@@ -145,21 +140,6 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lis
 
 
 @pytest.fixture
-def save_model_version(tmp_path: Path, var: Path) -> Callable[[int], str]:
+def save_model_version(publish_tiny_dare: Callable[[Path, int], str], var: Path) -> Callable[[int], str]:
     """Publish a tiny model `dare` of a seed; returns its version."""
-
-    def save(seed: int) -> str:
-        catalogue = Catalogue(
-            item_ids=np.array([-1, 10, 20, 30], dtype=np.int64),
-            category_rows=np.array([0, 1, 1, 2], dtype=np.int32),
-            category_ids=np.array([-1, 1, 2], dtype=np.int64),
-        )
-        config = DareConfig(n_items=3, n_categories=2, attention_dim=2, representation_dim=3)
-        generator = torch.Generator().manual_seed(seed)
-        model = Dare(config, torch.from_numpy(catalogue.category_rows), generator=generator)
-        directory = tmp_path / f"model-{seed}"
-        save_model(directory, model, catalogue, training={}, data={}, metrics={"test": {"auc": 0.5 + seed / 100}})
-        store = ArtifactStore(var / "models")
-        return store.publish("dare", directory, parents={"store": "/elsewhere/shop", "run": f"run-{seed}"}).version
-
-    return save
+    return lambda seed: publish_tiny_dare(var / "models", seed)

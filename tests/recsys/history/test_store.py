@@ -1,7 +1,7 @@
 """What a history promises, against a list in Python that keeps the same promises, on real servers."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -70,7 +70,9 @@ class ListOfEvents:
 
 
 @pytest.mark.parametrize("longest", [4, 25], ids=["small-batches", "large-batches"])
-def test_histories_behave_as_a_list_of_events(each_redis_server: Any, longest: int) -> None:
+def test_histories_behave_as_a_list_of_events(
+    each_redis_server: Any, admin_of: Callable[[str], Any], longest: int
+) -> None:
     event = st.tuples(st.integers(0, 12), st.integers(0, 2), st.integers(0, 1), st.sampled_from(["", "a"]))
     batches = st.lists(st.lists(event, max_size=longest), max_size=10)
 
@@ -79,8 +81,9 @@ def test_histories_behave_as_a_list_of_events(each_redis_server: Any, longest: i
     def check(cap: int, batches: list[list[Event]], before: int) -> None:
         async def scenario() -> None:
             model = ListOfEvents(cap)
+            with admin_of(each_redis_server.url) as admin:
+                admin.flushall()
             async with open_store(each_redis_server.url, cap=cap, prefix="model:") as store:
-                await store._connection.command("FLUSHALL")
                 for batch in batches:
                     accepted, duplicates, late = model.append(batch)
                     result = await store.append("u", batch_of(batch))

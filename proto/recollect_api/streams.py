@@ -1,0 +1,42 @@
+"""What the streams of the asyncio client share, and how a service says that it takes one."""
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+TAKEN = ("x-stream", "taken")
+"""Initial metadata of a stream that the service takes; it comes before any answer."""
+_REFUSAL_S = 1.0
+"""How long after other initial metadata a refusal may take to arrive."""
+
+
+async def accepted(call: Any) -> None:
+    """Wait until the service takes the stream of `call`, or has refused it.
+
+    grpc.aio answers with an error of its own, and never with the service's, where it writes to a call that was refused.
+    """
+    if TAKEN not in tuple(await call.initial_metadata()):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(call.code(), _REFUSAL_S)
+
+
+async def drawn(parts: AsyncIterable[T] | Iterable[T], most: int | None = None) -> AsyncIterator[T]:
+    """`parts`, of either kind; after `most` no further one is asked for."""
+    left = most
+    if left == 0:
+        return
+    if isinstance(parts, AsyncIterable):
+        async for part in parts:
+            yield part
+            left = None if left is None else left - 1
+            if left == 0:
+                return
+    else:
+        for part in parts:
+            yield part
+            left = None if left is None else left - 1
+            if left == 0:
+                return

@@ -1,0 +1,246 @@
+"""Speak Redis's protocol over few connections that many callers share: what is asked is written at once, and replies
+come in the order in which they were asked for.
+
+A client of a pool takes a connection for each trip, encodes in Python, and sets a timer for every reply; for replies
+that take Redis a tenth of a millisecond that was most of the time. What is read and written here is hiredis's.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import hiredis
+from redis.asyncio.connection import SSLConnection, parse_url
+
+Command = tuple[Any, ...]
+"""Words of one command: text, bytes and numbers."""
+
+_INCOMPLETE = object()
+OPENING_S = 30.0
+"""A login that takes longer is overdue, whoever waits for it."""
+_KEPT_BYTES = 4 << 20
+"""Bytes that a connection keeps for the next reply: to find room for each anew costs more than to read it."""
+
+
+class WireLost(ConnectionError):  # noqa: N818 - what has happened
+    """A connection ended before the replies came; whether Redis did what was asked is not known."""
+
+
+class LoginRefused(ConnectionError):  # noqa: N818
+    """Redis refused user and password, or asks for them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """Where Redis is and how it is entered, as its URL says."""
+
+    path: str | None
+    """Unix socket; None: TCP."""
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    opening: tuple[Command, ...]
+    """What is said first: the login, the name of the client, the database."""
+
+    @classmethod
+    def of(cls, url: str) -> "Endpoint":
+        """Read `url`; ValueError where it is none, whose text may quote the password."""
+        given: dict[str, Any] = dict(parse_url(url))
+        over_tls = given.pop("connection_class", None) is SSLConnection
+        # One context for all connections: each would read every certificate anew, and hold up everything meanwhile.
+        tls = {name: value for name, value in given.items() if name.startswith("ssl_")}
+        context = SSLConnection(**tls).ssl_context.get() if over_tls else None
+        opening: list[Command] = []
+        if given.get("password") is not None:
+            user = [given["username"]] if given.get("username") else []
+            opening.append(("AUTH", *user, given["password"]))
+        if given.get("client_name"):
+            opening.append(("CLIENT", "SETNAME", given["client_name"]))
+        if given.get("db"):
+            opening.append(("SELECT", int(given["db"])))
+        return cls(
+            path=given.get("path"),
+            host=given.get("host", "localhost"),
+            port=int(given.get("port", 6379)),
+            tls=context,
+            opening=tuple(opening),
+        )
+
+
+@dataclass(slots=True)
+class _Trip:
+    """Replies that are waited for."""
+
+    count: int
+    """How many they will be."""
+    until: float
+    """When they are overdue, by the event loop's clock."""
+    done: "asyncio.Future[list[Any]]"
+    replies: list[Any] = field(default_factory=list)
+
+
+class Wire(asyncio.Protocol):
+    """One connection, entered."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
+        self._reader.setmaxbuf(_KEPT_BYTES)
+        self._trips: deque[_Trip] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._lost: Exception | None = None
+
+    @classmethod
+    async def open(cls, endpoint: Endpoint) -> "Wire":
+        """Connect and log in; OSError where Redis is not reached, LoginRefused where it lets nobody in."""
+        loop = asyncio.get_running_loop()
+        wire: Wire
+        if endpoint.path is not None:
+            _, wire = await loop.create_unix_connection(cls, endpoint.path)
+        else:
+            name = endpoint.host if endpoint.tls is not None else None
+            _, wire = await loop.create_connection(
+                cls, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=name
+            )
+        try:
+            if endpoint.opening:
+                for reply in await wire.ask(endpoint.opening, timeout_s=OPENING_S):
+                    if isinstance(reply, Exception):
+                        raise LoginRefused(str(reply)) from reply
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+    @property
+    def waiting(self) -> int:
+        """Trips whose replies have not come, those among them for which nobody waits any more."""
+        return len(self._trips)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be written to, and nothing that was asked before is overdue."""
+        if self._lost is not None or self._transport is None or self._transport.is_closing():
+            return False
+        return not self._trips or asyncio.get_running_loop().time() < self._trips[0].until
+
+    async def ask(self, commands: Sequence[Command], *, timeout_s: float) -> list[Any]:
+        """A reply for each of `commands`, an error reply as an exception among them; WireLost where they do not come.
+
+        Replies that take longer than `timeout_s` are overdue. Who gives up before hurts nobody: what comes is dropped.
+        """
+        if self._lost is not None or self._transport is None:
+            raise self._lost or WireLost("the connection is not open")
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Any]] = loop.create_future()
+        self._trips.append(_Trip(len(commands), loop.time() + timeout_s, done))
+        packed = [hiredis.pack_command(command) for command in commands]
+        self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
+        return await done
+
+    def close(self) -> None:
+        """End it; who waits gets WireLost."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(WireLost("the connection was closed"))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's does not descend from it
+        own = transport.get_extra_info("socket")
+        if own is not None and own.family != socket.AF_UNIX:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the event loop."""
+        try:
+            self._reader.feed(data)
+            while self._trips:
+                reply = self._reader.gets()
+                if reply is _INCOMPLETE:
+                    return
+                trip = self._trips[0]
+                trip.replies.append(reply)
+                if len(trip.replies) == trip.count:
+                    self._trips.popleft()
+                    if not trip.done.done():  # else nobody waits for it any more
+                        trip.done.set_result(trip.replies)
+        except hiredis.ProtocolError as error:
+            assert self._transport is not None
+            self._transport.abort()
+            self._end(WireLost(f"what answers does not speak Redis's protocol ({error})"))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Called by the event loop."""
+        self._end(WireLost(str(error) if error is not None else "Redis closed the connection"))
+
+    def _end(self, error: WireLost) -> None:
+        if self._lost is None:
+            self._lost = error
+        while self._trips:
+            trip = self._trips.popleft()
+            if not trip.done.done():
+                trip.done.set_exception(error)
+
+
+class Wires:
+    """At most `most` connections to one Redis, opened as callers come; use them in one event loop."""
+
+    def __init__(self, endpoint: Endpoint, *, most: int) -> None:
+        self._endpoint = endpoint
+        self._most = most
+        self._wires: list[Wire] = []
+        self._opening: asyncio.Task[Wire] | None = None
+
+    async def ask(self, commands: Sequence[Command], *, timeout_s: float) -> list[Any]:
+        """A reply for each of `commands`, over the connection with the fewest trips before this one.
+
+        WireLost or another OSError where Redis is not reached.
+        """
+        wire = await self._free()
+        return await wire.ask(commands, timeout_s=timeout_s)
+
+    def close(self) -> None:
+        """End all connections."""
+        if self._opening is not None:
+            self._opening.cancel()
+        for wire in self._wires:
+            wire.close()
+        self._wires.clear()
+
+    async def _free(self) -> Wire:
+        for wire in self._wires:
+            if not wire.usable:
+                wire.close()  # Redis may be well behind a connection that hangs
+        self._wires = [wire for wire in self._wires if wire.usable]
+        least = min(self._wires, key=_waiting) if self._wires else None
+        if least is not None and (least.waiting == 0 or len(self._wires) >= self._most):
+            return least
+        opening = self._opening
+        if opening is None:
+            opening = self._opening = asyncio.create_task(self._open())
+            opening.add_done_callback(_noticed)
+        if least is not None:
+            return least  # the next caller has one more
+        return await asyncio.shield(opening)
+
+    async def _open(self) -> Wire:
+        try:
+            wire = await Wire.open(self._endpoint)
+            self._wires.append(wire)
+            return wire
+        finally:
+            self._opening = None
+
+
+def _waiting(wire: Wire) -> int:
+    return wire.waiting
+
+
+def _noticed(opening: "asyncio.Task[Wire]") -> None:
+    """Whoever waits for it has the error; that nobody does is none."""
+    if not opening.cancelled():
+        opening.exception()
