@@ -110,7 +110,7 @@ def test_secrets_are_what_the_script_makes(compose, deploy, tmp_path):
     directory = tmp_path / "secrets"
     subprocess.run([deploy / "make-secrets", directory, "recollect.example"], check=True, capture_output=True)
     for secret in compose["secrets"].values():
-        assert (directory / Path(secret["file"]).name).exists(), secret
+        assert (directory / secret["file"].partition("}/")[2]).exists(), secret
     (source,) = mounts(compose["services"]["recollect"])
     assert source == "./secrets/recollect"
     environment = compose["services"]["recollect"]["environment"]

@@ -3,6 +3,7 @@
 import asyncio
 import stat
 import subprocess
+from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
@@ -10,6 +11,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from recollect.embedded.redis import find_server
 from recollect.security.certificates import TlsFiles, read_identity
+from recollect.security.scopes import Scope
+from recollect.security.tokens import TokenBook
 from recsys.history.connection import RIGHTS
 
 
@@ -32,7 +35,8 @@ def test_only_who_made_them_reaches_them_and_containers_can_read_them(secrets):
     for path in (secrets / "redis_users", secrets / "recollect" / "server.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o444
     assert stat.S_IMODE((secrets / "ca.key").stat().st_mode) == 0o600
-    assert sorted(path.name for path in (secrets / "recollect").iterdir()) == ["ca.pem", "server.key", "server.pem"]
+    names = ["ca.pem", "server.key", "server.pem", "tokens.json"]
+    assert sorted(path.name for path in (secrets / "recollect").iterdir()) == names
 
 
 def test_the_certificate_is_for_the_names_and_by_the_root(secrets):
@@ -43,12 +47,18 @@ def test_the_certificate_is_for_the_names_and_by_the_root(secrets):
     names = x509.load_pem_x509_certificate(identity.certificate).extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
-    assert [str(each.value) for each in names.value] == ["recollect.example", "192.0.2.7"]
+    assert [str(each.value) for each in names.value] == ["recollect", "recollect.example", "192.0.2.7"]
     subprocess.run(
         ["openssl", "verify", "-CAfile", directory / "ca.pem", directory / "server.pem"],
         check=True,
         capture_output=True,
     )
+
+
+def test_prometheus_has_a_token_for_metrics_alone(secrets):
+    secret = (secrets / "prometheus_token").read_text()
+    found = TokenBook(secrets / "recollect" / "tokens.json").find(secret)
+    assert (found.name, found.scopes, found.state(datetime.now(UTC))) == ("prometheus", (Scope.METRICS,), "valid")
 
 
 def test_a_second_run_changes_nothing_but_what_was_removed(deploy, secrets):

@@ -128,11 +128,17 @@ def test_what_is_provisioned_fits_together(dashboard):
 
 
 def test_prometheus_is_told_where_to_look(rules):
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     assert job["static_configs"] == [{"targets": [f"recollect:{DEFAULT_PORT}"]}]
     assert config["rule_files"] == ["rules.yml"]
     assert job["job_name"] == "recollect"
+    # What it shows and checks is what its container is given.
+    secrets = {f"/run/secrets/{name}" for name in compose["services"]["prometheus"]["secrets"]}
+    assert {job["tls_config"]["ca_file"], job["authorization"]["credentials_file"]} == secrets
+    assert job["scheme"] == "https"
+    assert set(compose["services"]["prometheus"]["networks"]) & set(compose["services"]["recollect"]["networks"])
     names = [rule["alert"] for rule in rules]
     assert len(set(names)) == len(names)
     for rule in rules:
@@ -144,7 +150,9 @@ def test_promtool_takes_rules_configuration_and_every_expression(expressions, tm
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("no promtool on PATH (Debian: apt-get install prometheus)")
-    subprocess.run([promtool, "check", "config", PROMETHEUS / "prometheus.yml"], check=True, capture_output=True)
+    subprocess.run(
+        [promtool, "check", "config", "--syntax-only", PROMETHEUS / "prometheus.yml"], check=True, capture_output=True
+    )
     settled = {'"$job"': '"x"', '"$instance"': '"x"', "$__rate_interval": "5m"}
     recorded = []
     for at, expression in enumerate(each for each in expressions.values() if not each.startswith("label_values")):
