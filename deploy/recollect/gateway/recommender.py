@@ -73,11 +73,11 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self, request: recommender_pb2.ScoreRequest, context: grpc.aio.ServicerContext
     ) -> recommender_pb2.ScoreResponse:
         """Score every candidate of `request`, in its order."""
-        call = self._checked(request)
+        self._require_served()
         require_time(context)
         until = deadline_of(context)
-        with self._admission.turn(until):
-            return await self._scored(request, call, Priority.SCORING, until)
+        with self._admission.turn(until):  # before the request is looked at: what is refused costs time, too
+            return await self._scored(request, self._checked(request), Priority.SCORING, until)
 
     async def ScoreStream(  # type: ignore[override]  # noqa: N802 - it writes its answers to the context
         self, requests: AsyncIterator[recommender_pb2.ScoreStreamRequest], context: grpc.aio.ServicerContext
