@@ -1,13 +1,16 @@
 """Run the gateway on Ray Serve: replicas that share one port, heal, drain, and swap models without a failed call."""
 
 import logging
-import os
 import re
 import socket
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from recollect.artifacts import shared_at
+from recollect.artifacts import MODELS, shared_at
+from recollect.artifacts.following import split_reference
 from recollect.catalogues.serving import CatalogueSource
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
@@ -15,9 +18,11 @@ from recollect.composed.config import ComposedConfig
 from recollect.composed.deployment import ComposedReplica
 from recollect.composed.models import shown_model
 from recollect.composed_training import composed_path
+from recollect.cores import usable_cores
 from recollect.encoders import encoder_path, text_cache_directory
 from recollect.errors import ArtifactError, SetupError
 from recollect.gateway.address import address_of, client_address
+from recollect.gateway.canary import CanaryConfig
 from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ArtifactModels, ModelSource
 from recollect.gateway.replica import DRAIN_S, GatewayReplica
@@ -27,6 +32,10 @@ from recollect.security.certificates import read_identity
 from recollect.security.exposure import require_guarded
 from recollect.security.tokens import TokenFile
 from recollect.settings import Settings
+from recollect.telemetry.exporter import MetricsConfig
+from recollect.telemetry.logs import LogConfig, default_format
+from recollect.telemetry.setup import TelemetryConfig, deployment_options
+from recollect.telemetry.tracing import TracingConfig, require_exporter
 from recsys.data.event_store import EventStore
 from recsys.history.serving_log import ServingLogConfig
 from retrieval.images import ImageLimits
@@ -63,6 +72,7 @@ def run(
     redis_url: str,
     models: ModelSource | None = None,
     application: str = APPLICATION,
+    log_relay: Path | None = None,
 ) -> "RunningGateway":
     """Start `settings.replicas` gateways that answer with `model`, and return once they do.
 
@@ -79,36 +89,67 @@ def run(
     port: int = reservation.getsockname()[1]
     desired = DesiredModel(application=application)
     config = gateway_config(settings, port)
+    metrics = None if settings.metrics_port is None else _reserve_metrics(settings, settings.metrics_port)
+    telemetry = telemetry_config(settings, None if metrics is None else metrics.getsockname()[1], log_relay)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    deployment = serve.deployment(name="Gateway", num_replicas=settings.replicas, **DEPLOYMENT_OPTIONS)(GatewayReplica)
+    gateways = gateway_application(
+        settings, config, model=reference, models=source, redis_url=redis_url, telemetry=telemetry, desired=desired
+    )
     try:
         if reference is not None:
             desired.set(reference)
         serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})
-        handle = serve.run(
-            deployment.bind(
-                config=config,
-                redis_url=redis_url,
-                redis_timeout_s=settings.redis_timeout_s,
-                models=source,
-                desired=desired,
-                classification=_classification(settings) if settings.classification else None,
-                composed=None if settings.composed_model is None else _composed(settings, settings.composed_model),
-                index=index_source(settings),
-                catalogue=catalogue_source(settings),
-                events=None if settings.events is None else settings.events.resolve(),
-                serving_log=_serving_log(settings),
-            ),
-            name=application,
-            route_prefix=None,
-        )
+        handle = serve.run(gateways, name=application, route_prefix=None)
     except RuntimeError as error:
         reason = _reason(application) or str(error)
         serve.delete(application)
         desired.forget()
         reservation.close()
+        if metrics is not None:
+            metrics.close()
         raise SetupError(f"the gateway does not start: {reason}") from error
-    return RunningGateway(handle, config, source, desired, reservation)
+    return RunningGateway(handle, config, source, desired, [each for each in (reservation, metrics) if each], telemetry)
+
+
+def gateway_application(
+    settings: Settings,
+    config: GatewayConfig,
+    *,
+    model: str | None,
+    models: ModelSource | None,
+    redis_url: str,
+    telemetry: TelemetryConfig,
+    desired: DesiredModel | None = None,
+    most_per_node: int | None = None,
+) -> "Application":
+    """What Serve runs: gateways that listen as `config` says, and the deployments that they call.
+
+    `model` is what replicas load from `models`: they follow it where it is a label, unless `desired` says what answers.
+    `most_per_node` gateways run on one node of a cluster; None: any number.
+    """
+    from ray import serve
+
+    options = deployment_options(telemetry, DEPLOYMENT_OPTIONS)
+    if most_per_node is not None:
+        options = {**options, "max_replicas_per_node": most_per_node}
+    deployment = serve.deployment(
+        name="Gateway", num_replicas=settings.replicas, user_config={"model": model}, **options
+    )
+    return deployment(GatewayReplica).bind(
+        config=config,
+        redis_url=redis_url,
+        redis_timeout_s=settings.redis_timeout_s,
+        models=models,
+        desired=desired,
+        classification=_classification(settings, telemetry) if settings.classification else None,
+        composed=(None if settings.composed_model is None else _composed(settings, settings.composed_model, telemetry)),
+        canary=canary_config(settings),
+        index=index_source(settings),
+        catalogue=catalogue_source(settings),
+        events=None if settings.events is None else settings.events.resolve(),
+        serving_log=_serving_log(settings),
+        telemetry=telemetry,
+    )
 
 
 def check(settings: Settings, model: str | None, *, models: ModelSource | None = None) -> None:
@@ -121,12 +162,15 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
         except ArtifactError as error:
             raise ArtifactError(f"{error}; --no-recommender serves without one") from error
     else:
-        for option, value in (("--index", settings.index), ("--catalogue", settings.catalogue)):
+        needing = (("--index", settings.index), ("--catalogue", settings.catalogue), ("--canary", settings.canary))
+        for option, value in needing:
             if value is not None:
                 raise SetupError(
                     f"{option} {value} is for the recommender, and --no-recommender leaves that out; take one of them "
                     "away"
                 )
+    if settings.canary is not None:
+        split_reference(settings.canary, MODELS)
     if settings.classification:
         classification_config(settings)
     if settings.composed_model is not None:
@@ -140,14 +184,22 @@ def check(settings: Settings, model: str | None, *, models: ModelSource | None =
         read_identity(settings.tls)
     if settings.tokens is not None:
         TokenFile(settings.tokens).read()
-    if settings.admin_port == settings.port != 0:
-        raise SetupError(f"--admin-port must not be the gateway's port {settings.port}; choose another one")
+    named = {"--admin-port": settings.admin_port, "--metrics-port": settings.metrics_port}
+    for option, port in named.items():
+        if port == settings.port != 0:
+            raise SetupError(f"{option} must not be the gateway's port {settings.port}; choose another one")
+    if settings.metrics_port == settings.admin_port != 0 and settings.admin_port is not None:
+        raise SetupError(f"--metrics-port must not be the admin port {settings.admin_port}; choose another one")
     reserve_port(settings.host, settings.port).close()
     if settings.admin_port is not None:
         from recollect.admin.server import require_alone
 
         reserve_port(settings.admin_host, settings.admin_port, option="--admin-port").close()
         require_alone(settings)
+    if settings.metrics_port is not None:
+        _reserve_metrics(settings, settings.metrics_port).close()
+    if settings.otel_endpoint is not None:
+        require_exporter()
 
 
 def gateway_config(settings: Settings, port: int) -> GatewayConfig:
@@ -160,16 +212,58 @@ def gateway_config(settings: Settings, port: int) -> GatewayConfig:
         recommend_candidates=settings.recommend_candidates,
         recommend_popularity=settings.recommend_popularity,
         max_images=settings.max_images,
+        most_wait_s=settings.max_wait_s,
         max_request_bytes=settings.max_request_bytes,
         tls=settings.tls,
         access=settings.access,
-        ranking_threads=max(1, (os.cpu_count() or 1) // settings.replicas),
+        slow_call_s=settings.slow_call_s,
+        ranking_threads=max(1, cores_of(settings) // settings.replicas),
     )
+
+
+def cores_of(settings: Settings) -> int:
+    """Cores that the replicas of a node share."""
+    return settings.cores or usable_cores()
+
+
+def telemetry_config(settings: Settings, metrics_port: int | None, log_relay: Path | None) -> TelemetryConfig:
+    """What `settings` say of metrics, on a port that is settled, of traces and of the log."""
+    metrics, tracing = None, None
+    if metrics_port is not None:
+        metrics = MetricsConfig(
+            host=settings.metrics_host,
+            port=metrics_port,
+            # New each time: what processes of an earlier service counted there is not this one's.
+            directory=settings.var.resolve() / "metrics" / str(metrics_port) / uuid.uuid4().hex,
+            tls=settings.tls,
+            tokens=None if settings.tokens is None else settings.tokens.absolute(),
+        )
+    if settings.otel_endpoint is not None:
+        tracing = TracingConfig(endpoint=settings.otel_endpoint, sample_rate=settings.otel_sample_rate)
+    return TelemetryConfig(logs=log_config(settings, log_relay), metrics=metrics, tracing=tracing)
+
+
+def log_config(settings: Settings, relay: Path | None = None) -> LogConfig:
+    """What `settings` say of the log; `relay` is the socket of the process that writes it for all."""
+    return LogConfig(format=settings.log_format or default_format(), level=settings.log_level, relay=relay)
+
+
+def _reserve_metrics(settings: Settings, port: int) -> socket.socket:
+    return reserve_port(settings.metrics_host, port, option="--metrics-port")
 
 
 def artifact_models(settings: Settings) -> ArtifactModels:
     """The published models of this deployment; the whole path, since replicas have another working directory."""
     return ArtifactModels(root=settings.var.resolve() / "models", shared=shared_at(settings, "models"))
+
+
+def canary_config(settings: Settings) -> CanaryConfig | None:
+    """The model that is tried on some; None where none is set."""
+    if settings.canary is None:
+        return None
+    return CanaryConfig(
+        reference=settings.canary, share=settings.canary_share, shadow_share=settings.canary_shadow_share
+    )
 
 
 def index_source(settings: Settings) -> IndexSource | None:
@@ -205,7 +299,7 @@ def classification_config(settings: Settings) -> ClassificationConfig:
 
     Raises ArtifactError for an encoder of our own that is not there.
     """
-    cores = os.cpu_count() or 1
+    cores = cores_of(settings)
     return ClassificationConfig(
         encoder=encoder_path(settings, settings.encoder),
         runtime=settings.encoder_runtime,
@@ -219,7 +313,7 @@ def classification_config(settings: Settings) -> ClassificationConfig:
     )
 
 
-def _classification(settings: Settings) -> "Application":
+def _classification(settings: Settings, telemetry: TelemetryConfig) -> "Application":
     """The encoder's deployment, which the gateway gets a handle of."""
     from ray import serve
 
@@ -229,9 +323,9 @@ def _classification(settings: Settings) -> "Application":
         num_replicas=settings.classifier_replicas,
         # What is too much is refused by the replica itself, with a reason.
         max_ongoing_requests=2 * config.most_waiting,
-        **DEPLOYMENT_OPTIONS,
+        **deployment_options(telemetry, DEPLOYMENT_OPTIONS),
     )
-    return configured(ClassificationReplica).bind(config)
+    return configured(ClassificationReplica).bind(config, telemetry)
 
 
 def composed_config(settings: Settings, model: str) -> ComposedConfig:
@@ -239,7 +333,7 @@ def composed_config(settings: Settings, model: str) -> ComposedConfig:
 
     Raises ArtifactError for a model of our own that is not there.
     """
-    cores = os.cpu_count() or 1
+    cores = cores_of(settings)
     path = composed_path(settings, model)
     return ComposedConfig(
         model=path,
@@ -254,7 +348,7 @@ def composed_config(settings: Settings, model: str) -> ComposedConfig:
     )
 
 
-def _composed(settings: Settings, model: str) -> "Application":
+def _composed(settings: Settings, model: str, telemetry: TelemetryConfig) -> "Application":
     """The model's deployment, which the gateway gets a handle of."""
     from ray import serve
 
@@ -264,9 +358,9 @@ def _composed(settings: Settings, model: str) -> "Application":
         num_replicas=settings.composed_replicas,
         # What is too much is refused by the replica itself, with a reason.
         max_ongoing_requests=2 * config.most_waiting,
-        **DEPLOYMENT_OPTIONS,
+        **deployment_options(telemetry, DEPLOYMENT_OPTIONS),
     )
-    return configured(ComposedReplica).bind(config)
+    return configured(ComposedReplica).bind(config, telemetry)
 
 
 class RunningGateway:
@@ -278,13 +372,16 @@ class RunningGateway:
         config: GatewayConfig,
         models: ModelSource | None,
         desired: DesiredModel,
-        reservation: socket.socket,
+        reserved: Sequence[socket.socket],
+        telemetry: TelemetryConfig,
     ) -> None:
+        self.telemetry = telemetry
+        """What its processes tell of themselves, and where."""
         self._handle = handle
         self._config = config
         self._models = models
         self._desired = desired
-        self._reservation = reservation
+        self._reserved = reserved
 
     @property
     def port(self) -> int:
@@ -295,6 +392,12 @@ class RunningGateway:
     def address(self) -> str:
         """`host:port` for a client on this machine."""
         return client_address(self._config.host, self._config.port)
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where Prometheus on this machine reads the metrics of all processes; None where they are not told."""
+        metrics = self.telemetry.metrics
+        return None if metrics is None else metrics.url
 
     @property
     def model(self) -> str:
@@ -328,7 +431,8 @@ class RunningGateway:
         # Only our application: a cluster that was joined may run others.
         serve.delete(self._desired.application)
         self._desired.forget()
-        self._reservation.close()
+        for port in self._reserved:
+            port.close()
 
     def _broadcast(self, reference: str) -> list[str]:
         labels: list[str] = self._handle.broadcast("reconfigure", {"model": reference}).results(

@@ -57,6 +57,20 @@ class Settings(BaseSettings):
     out: whoever has an account on this machine could call them, and a second service on it would want another port."""
     admin_host: str = "127.0.0.1"
     """Address that they listen on, likewise."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on which Prometheus reads the metrics of all processes of a node; 0 takes a free one, None leaves it out."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it listens on; it shows `tls_cert` and asks for `tokens`, as the gateway does."""
+    otel_endpoint: str | None = None
+    """Collector that traces are sent to by OTLP over HTTP, as http://localhost:4318; None: nothing is traced."""
+    otel_sample_rate: float = Field(default=1.0, ge=0, le=1)
+    """Share of calls that are traced, of those whose caller sends no trace; a caller's own decision is kept."""
+    log_format: Literal["text", "json"] | None = None
+    """How the service writes its log; None: as text where standard error is a terminal, else as JSON."""
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
+    """The least that it writes; `info` writes a line for every call."""
+    slow_call_s: float | None = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Calls of the gateway with one request and one answer that take longer are written as warnings, seconds."""
     insecure: bool = False
     """Whether to listen where other machines reach the service without TLS and tokens all the same."""
     tls_cert: Path | None = None
@@ -77,12 +91,25 @@ class Settings(BaseSettings):
     build makes on the cluster of `ray_address` are that cluster's tasks, and stand back as they do."""
     max_request_bytes: int = Field(default=16 << 20, ge=1 << 10, lt=1 << 31)
     """Largest request in bytes, of the admin services too; our clients send 16 MiB at most."""
+    max_wait_s: float = Field(default=0.05, gt=0, allow_inf_nan=False)
+    """How long a call that ranks may wait for its turn, seconds; one that would wait longer is refused at once, with
+    RESOURCE_EXHAUSTED and when to come again."""
     replicas: int = Field(default=2, ge=1)
     """Gateway replicas on this node; they share one port."""
+    cores: int | None = Field(default=None, ge=1)
+    """Processor cores that they share; None: those that this process may use, in a container those of its limit. Where
+    the nodes of a cluster have others than the one that builds the application, say it."""
     history_limit: int = Field(default=50_000, ge=1, le=100_000)
     """Longest history that is kept and scored, in events."""
     recommender: bool = True
     """Whether the gateway scores and recommends items, which takes a model of `recollect train`."""
+    canary: str | None = None
+    """Model that is tried on some users, as `dare@canary`; its label is followed, and need not be there yet. None tries
+    none."""
+    canary_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the users who get its answers, always the same ones; the replies name its version."""
+    canary_shadow_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the other users whose Score calls it ranks, too, once they are answered, to be compared."""
     max_candidates: int = Field(default=1_000, ge=1)
     """Most candidates in one Score request."""
     index: str | None = None
@@ -181,6 +208,14 @@ class Settings(BaseSettings):
         from recollect.catalogues.publishing import CatalogueGuard
 
         return CatalogueGuard(max_bad_rows=self.catalogue_max_bad_rows, min_coverage=self.catalogue_min_coverage)
+
+    @field_validator("otel_endpoint")
+    @classmethod
+    def _collector(cls, value: str | None) -> str | None:
+        """A URL that spans can be posted to."""
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must be the URL of a collector, such as http://localhost:4318")
+        return value
 
     @field_validator("artifacts")
     @classmethod

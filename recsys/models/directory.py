@@ -4,6 +4,7 @@ config.json             schema version, model kind, sizes, the training configur
 weights.safetensors     every parameter and BatchNorm statistic, fp32
 items.parquet, categories.parquet   the vocabulary
 metrics.json            what was measured when it was trained
+self_test.json          what it answered when it was saved: see `recsys.models.self_test`
 popularity.parquet      how often users dealt with each item: see `recsys.models.popularity`
 """
 
@@ -21,6 +22,7 @@ from recsys.errors import StoreError
 from recsys.models.dare import Dare
 from recsys.models.kinds import MODELS, build_model
 from recsys.models.model import Model
+from recsys.models.self_test import save_self_test
 
 SCHEMA_VERSION = 1
 CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE = "config.json", "weights.safetensors", "metrics.json"
@@ -66,6 +68,7 @@ def save_model(
     }
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, directory / WEIGHTS_FILE)
     catalogue.save(directory)
+    save_self_test(directory, model, catalogue)
     (directory / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
     (directory / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
 

@@ -156,12 +156,25 @@ class FrozenModel:
         longest: int | None = None,
     ) -> tuple[Float[Tensor, "b t"], Found]:
         """Probability of interest in each target, and the behaviours that were found for it."""
-        if longest is None:
-            longest = int(offsets.diff().max()) if len(offsets) > 1 else 0
-        unknown = torch.zeros(targets.shape, dtype=torch.uint8, device=targets.device)
-        pooled = self._model.pool(Batch(rows, offsets, targets, unknown, longest), whole=False)
-        logits = self._model.head(head_input(pooled.target, pooled.best))
-        return torch.softmax(logits, dim=-1)[..., 1], pooled.found
+        return score_by(self._model, rows, offsets, targets, longest=longest)
+
+
+@torch.inference_mode()
+def score_by(
+    model: Model,
+    rows: Int[Tensor, " e"],
+    offsets: Int[Tensor, " b_and_one"],
+    targets: Int[Tensor, "b t"],
+    *,
+    longest: int | None = None,
+) -> tuple[Float[Tensor, "b t"], Found]:
+    """What `model`, in evaluation mode, says of each target, as `Scorer.score` does."""
+    if longest is None:
+        longest = int(offsets.diff().max()) if len(offsets) > 1 else 0
+    unknown = torch.zeros(targets.shape, dtype=torch.uint8, device=targets.device)
+    pooled = model.pool(Batch(rows, offsets, targets, unknown, longest), whole=False)
+    logits = model.head(head_input(pooled.target, pooled.best))
+    return torch.softmax(logits, dim=-1)[..., 1], pooled.found
 
 
 class Used(NamedTuple):

@@ -48,6 +48,7 @@ class CountingRanker:
     scale: float
     directory: Path
     ranked: list[int] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
 
     def rank(self, history_item_ids, candidate_item_ids, *, explain=False):
         history, candidates = np.asarray(history_item_ids), np.asarray(candidate_item_ids)
@@ -71,10 +72,17 @@ class CountingRanker:
             found_weights=np.where(found, positions + 1, 0).astype(np.float32) if explain else None,
         )
 
+    def rank_together(self, calls):
+        self.together.append(len(calls))
+        return [self.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain) for call in calls]
+
 
 @dataclass(frozen=True)
 class CountingModels:
-    """`counting/<n>` is a CountingRanker of scale n; `counting/broken` exists and cannot be loaded."""
+    """`counting/<n>` is a CountingRanker of scale n; `counting/broken` exists and cannot be loaded.
+
+    `counting@<label>` is what the file `<label>` of the directory says.
+    """
 
     directory: Path
 
@@ -82,6 +90,11 @@ class CountingModels:
         if not reference.startswith("counting/"):
             raise ArtifactError(f"no model {reference}")
         return reference
+
+    def current(self, reference):
+        if "@" not in reference:
+            return reference
+        return "counting/" + (self.directory / reference.removeprefix("counting@")).read_text()
 
     def load(self, reference):
         version = reference.removeprefix("counting/")
@@ -218,6 +231,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             composed=None,
             index=None,
             catalogue=None,
+            canary=None,
             source=None,
             serving_log=None,
             **config: Any,
@@ -231,6 +245,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 composed=composed,
                 index=index,
                 catalogue=catalogue,
+                canary=canary,
                 source=source,
                 serving_log=serving_log,
             )

@@ -110,11 +110,16 @@ def test_without_a_history_store_rows_are_scored_and_say_so(start_gateway, tmp_p
     assert scores.degraded == (DegradedReason.HISTORY_UNAVAILABLE,)
 
 
-def test_answers_do_not_wait_for_a_row_that_takes_long(start_gateway, gateway, user):
+def test_answers_do_not_wait_for_a_row_that_takes_long(start_gateway, eventually, user):
     gateway = start_gateway(ranking_threads=2)
+
+    def rows():
+        yield row("slow", items=[WAITING])
+        eventually(lambda: any(gateway.directory.glob("waiting.*")))  # else they might be ranked together
+        yield from (row(f"quick {at}") for at in range(40))
+
     with grpc.insecure_channel(gateway.address) as channel:
-        rows = iter([row("slow", items=[WAITING]), *(row(f"quick {at}") for at in range(40))])
-        answers = recommender_pb2_grpc.RecommenderStub(channel).ScoreStream(rows, timeout=30)
+        answers = recommender_pb2_grpc.RecommenderStub(channel).ScoreStream(rows(), timeout=30)
         first = [next(answers).key for _ in range(40)]
         gateway.release()
         assert [each.key for each in answers] == ["slow"]
@@ -207,17 +212,18 @@ def test_work_of_a_caller_who_has_gone_is_not_begun(gateway, eventually, monkeyp
     workers, working, given_up = gateway.gateway._workers, set(), []
     run, most = workers.run, gateway.gateway.config.stream_rows
 
-    async def observed(work):
-        working.add(work)
+    async def observed(work, **options):
+        working.add(id(work))
         try:
-            return await run(work)
+            return await run(work, **options)
         except asyncio.CancelledError:
             given_up.append(work)
             raise
         finally:
-            working.discard(work)
+            working.discard(id(work))
 
     monkeypatch.setattr(workers, "run", observed)
+    monkeypatch.setattr("recollect.gateway.workers.MOST_TOGETHER", 1)
     with RecollectClient(gateway.address) as client:
         rows = (ScoreRow(user_id="u", item_ids=[item]) for item in [WAITING, *range(50)])
         reading = ThreadPoolExecutor(1).submit(list, client.score_stream(rows))

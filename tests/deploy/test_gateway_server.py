@@ -78,9 +78,9 @@ def test_work_whose_caller_has_gone_is_not_begun(start_gateway, eventually, user
     workers, given_up = gateway.gateway._workers, []
     run = workers.run
 
-    async def observed(work):
+    async def observed(work, **options):
         try:
-            return await run(work)
+            return await run(work, **options)
         except asyncio.CancelledError:
             given_up.append(work)
             raise

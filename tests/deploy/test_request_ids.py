@@ -5,7 +5,8 @@ import pytest
 from google.longrunning import operations_pb2
 
 from recollect.admin.server import AdminConfig, RunningAdmin
-from recollect.gateway.request_ids import KEY, request_id
+from recollect.gateway.request_ids import METADATA_KEY as KEY
+from recollect.gateway.request_ids import request_id
 from recollect.settings import Settings
 from recollect_api import ClientError, InvalidRequest, ServerFault
 from recollect_api.v1 import (
@@ -108,4 +109,4 @@ def test_an_incident_is_logged_under_it(client, caplog):
 
 
 def test_outside_of_calls_there_is_none():
-    assert request_id() == ""
+    assert request_id.get() == ""

@@ -12,7 +12,7 @@ from recsys.data.protocols import LeaveLastOut
 from recsys.data.samples import SampleConfig
 from recsys.models.dare import Dare
 from recsys.models.directory import save_model
-from recsys.ranking import Ranker
+from recsys.ranking import Ranker, RankingCall
 from recsys.training.config import TrainConfig
 from recsys.training.loop import new_model
 
@@ -51,6 +51,35 @@ def test_explanations_point_into_the_history_as_given(directory: Path) -> None:
     assert sorted(ranking.found_positions[0].tolist()) == [-1, -1, 0, 1]
     assert ranking.found_weights[0].tolist() == sorted(ranking.found_weights[0].tolist(), reverse=True)
     assert ranking.found_weights.sum() == pytest.approx(1.0)
+
+
+def test_calls_ranked_together_get_what_each_gets_alone(directory: Path) -> None:
+    ranker = Ranker.load(directory)
+    random = np.random.default_rng(1)
+    calls = [
+        RankingCall(
+            history_item_ids=random.choice([300, 400, 500, 700, 999_999], length),
+            candidate_item_ids=random.choice([100, 500, 31], candidates),
+            explain=explain,
+        )
+        for length, candidates, explain in ((3, 2, True), (0, 3, False), (12, 0, True), (40, 1, True))
+    ]
+    together = ranker.rank_together(calls)
+    for call, ranking in zip(calls, together, strict=True):
+        alone = ranker.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain)
+        np.testing.assert_allclose(ranking.scores, alone.scores, atol=1e-6)
+        assert ranking.known.tolist() == alone.known.tolist()
+        assert (ranking.found_positions is None) == (not call.explain)
+        if call.explain and len(call.candidate_item_ids):
+            np.testing.assert_array_equal(ranking.found_positions, alone.found_positions)
+            np.testing.assert_allclose(ranking.found_weights, alone.found_weights, atol=1e-6)
+
+
+def test_nothing_to_rank_together(directory: Path) -> None:
+    ranker = Ranker.load(directory)
+    assert ranker.rank_together([]) == []
+    nothing = RankingCall(history_item_ids=np.array([300]), candidate_item_ids=np.array([], dtype=np.int64))
+    assert [len(ranking.scores) for ranking in ranker.rank_together([nothing, nothing])] == [0, 0]
 
 
 def test_scoring_without_history_or_candidates(directory: Path) -> None:

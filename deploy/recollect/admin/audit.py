@@ -74,7 +74,7 @@ def _caller(context: grpc.aio.ServicerContext) -> dict[str, Any]:
     names = context.auth_context().get("x509_common_name", ())
     return {
         "peer": context.peer(),
-        "call": request_id(),
+        "call": request_id.get(),
         **({} if token is None else {"token": token.id, "token_name": token.name}),
         **({"certificate": b", ".join(names).decode(errors="replace")} if names else {}),
     }

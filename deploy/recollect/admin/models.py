@@ -13,9 +13,10 @@ from recollect.admin.checks import MoveCall, check_move, check_removal, check_ve
 from recollect.admin.errors import ModelNotLoaded
 from recollect.admin.messages import model_version, without_paths
 from recollect.admin.versions import page, refusal, remove, require_expected, require_name, require_version
-from recollect.artifacts import ArtifactStore
+from recollect.artifacts import Artifact, ArtifactStore
 from recollect.errors import ArtifactError
 from recollect.gateway.workers import require_time
+from recollect.model_fitness import require_fit
 from recollect_api.v1 import models_pb2, models_pb2_grpc
 
 
@@ -112,10 +113,10 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
     def _described(self, name: str, version: str) -> models_pb2.ModelVersion:
         return model_version(self._store, name, version)
 
-    def _require_whole(self, name: str, version: str) -> None:
+    def _require_whole(self, name: str, version: str) -> Artifact:
         artifact = require_version(self._store, name, version)
         try:
-            self._store.resolve(artifact.reference)
+            return self._store.resolve(artifact.reference)
         except ArtifactError as error:
             raise refusal(self._store, error) from error
 
@@ -128,10 +129,12 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
                 version = call.version or self._store.previous(call.name, call.label)
             except ArtifactError as error:
                 raise refusal(self._store, error) from error
-            self._require_whole(call.name, version)
+            artifact = self._require_whole(call.name, version)
             followed = self._followed if self._follows(call) else None
             if followed is not None:
-                self._swap(followed, version)
+                self._swap(followed, version)  # every replica asks it itself
+            else:
+                self._require_fit(artifact)
             try:
                 if call.version:
                     self._store.set_label(call.name, call.label, version, expected=before)
@@ -147,6 +150,12 @@ class ModelsServicer(models_pb2_grpc.ModelsServicer):
     def _follows(self, call: MoveCall) -> bool:
         followed = self._followed
         return followed is not None and (followed.name, followed.label) == (call.name, call.label)
+
+    def _require_fit(self, artifact: Artifact) -> None:
+        try:
+            require_fit(artifact)
+        except ArtifactError as error:
+            raise ModelNotLoaded(without_paths(error, self._store.root)) from error
 
     def _swap(self, followed: FollowedModel, version: str) -> None:
         try:

@@ -14,6 +14,7 @@ from recollect.artifacts.kinds import Artifact, ArtifactKind
 from recollect.artifacts.opening import open_store
 from recollect.artifacts.store import ArtifactStore
 from recollect.errors import ArtifactError, RemoteError
+from recollect.telemetry.answers import serving
 from recsys.errors import RecsysError
 from retrieval.errors import RetrievalError
 
@@ -57,6 +58,7 @@ class Followed(ABC, Generic[S]):
         self._failed: str | None = None
         self._again_at = float("inf")
         self.current = self._opened(store.resolve(reference))
+        serving(store.kind.noun, self._name, self.current.version)
 
     async def follow(self) -> None:
         """Look at the label for ever; run it as a task."""
@@ -82,6 +84,7 @@ class Followed(ABC, Generic[S]):
             return
         self._failed = None
         before, self.current = self.current, opened
+        serving(self._store.kind.noun, self._name, version)
         before.hold.release()  # who still uses it has it in memory
 
     def close(self) -> None:

@@ -4,11 +4,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from recollect.telemetry.metrics import BATCH_SIZE, QUEUE_DEPTH
+from recollect.telemetry.stages import stage
 from retrieval.encoders.protocol import Floats
 
 Item = TypeVar("Item")
@@ -30,8 +33,18 @@ class Batcher(Generic[Item, Result]):
     it is done. Items whose caller has gone are left out.
     """
 
-    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result]], executor: Executor, *, largest: int) -> None:
-        """`work` takes n items to n results, in a thread of `executor`; n is at most `largest`."""
+    def __init__(
+        self,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+        executor: Executor,
+        *,
+        largest: int,
+        items: str = "images",
+    ) -> None:
+        """`work` takes n items to n results, in a thread of `executor`; n is at most `largest`. `items` is what metrics
+        call them."""
+        self._batches = BATCH_SIZE.labels(items)
+        self._depth = QUEUE_DEPTH.labels(items)
         self._compute = work
         self._executor = executor
         self._largest = largest
@@ -43,10 +56,13 @@ class Batcher(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         waiting = [_Waiting[Item, Result](item=item, result=loop.create_future()) for item in items]
         self._waiting.extend(waiting)
+        self._depth.inc(len(waiting))
         if self._working is None and waiting:
-            self._working = loop.create_task(self._work())
+            # It works for many calls, and belongs to the trace of none.
+            self._working = loop.create_task(self._work(), context=Context())
         try:
-            return list(await asyncio.gather(*(each.result for each in waiting)))
+            with stage("embedding"):
+                return list(await asyncio.gather(*(each.result for each in waiting)))
         finally:
             # Where one has failed, or the caller has gone, nobody asks for the others.
             for each in waiting:
@@ -64,12 +80,14 @@ class Batcher(Generic[Item, Result]):
         batch: list[_Waiting[Item, Result]] = []
         while self._waiting and len(batch) < self._largest:
             first = self._waiting.popleft()
+            self._depth.dec()
             if not first.result.done():
                 batch.append(first)
         return batch
 
     async def _compute_all(self, batch: Sequence[_Waiting[Item, Result]]) -> None:
         loop = asyncio.get_running_loop()
+        self._batches.observe(len(batch))
         try:
             items = [each.item for each in batch]
             results = await loop.run_in_executor(self._executor, self._compute, items)

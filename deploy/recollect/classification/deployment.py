@@ -1,7 +1,6 @@
 """Classification as a Ray Serve deployment of its own, and how the gateway reaches it."""
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
 from recollect.classification.calls import ClassifyAnswer, ClassifyCall
@@ -9,6 +8,9 @@ from recollect.classification.config import ClassificationConfig
 from recollect.classification.service import ClassificationService
 from recollect.classification.store import Standing
 from recollect.gateway.errors import CallError, ClassificationDown
+from recollect.telemetry.carrying import Carried, carried, continued
+from recollect.telemetry.setup import Telemetry, TelemetryConfig
+from recollect.telemetry.stages import stage
 from retrieval.descriptors.descriptor_set import DescriptorSet
 
 if TYPE_CHECKING:
@@ -18,21 +20,25 @@ if TYPE_CHECKING:
 class ClassificationReplica:
     """What Serve runs: a `ClassificationService` whose refusals are answers, not exceptions with a trace."""
 
-    async def __init__(self, config: ClassificationConfig) -> None:  # type: ignore[misc] # Serve awaits it
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self, config: ClassificationConfig, telemetry: TelemetryConfig | None = None
+    ) -> None:
+        self._telemetry = await asyncio.to_thread(Telemetry, telemetry or TelemetryConfig(), "classification")
         self._service = await asyncio.to_thread(ClassificationService.load, config)
         self._service.start()
 
-    async def answer(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """What that method of the service returns, or the CallError that it raises."""
-        try:
-            return await getattr(self._service, method)(*args, **kwargs)
-        except CallError as error:
-            return error
+    async def answer(self, call: Carried, method: str, *args: Any, **kwargs: Any) -> Any:
+        """What that method of the service returns, or the CallError that it raises; `call` is what it is done for."""
+        with continued(call, f"Classification/{method}"):
+            try:
+                return await getattr(self._service, method)(*args, **kwargs)
+            except CallError as error:
+                return error
 
     async def __del__(self) -> None:
         """Serve awaits this before it ends the process."""
         await self._service.stop()
+        await asyncio.to_thread(self._telemetry.stop)
 
 
 class RemoteClassification:
@@ -74,9 +80,10 @@ class RemoteClassification:
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import DeploymentUnavailableError
 
-        response = self._handle.answer.remote(method, *args, **kwargs)
+        response = self._handle.answer.remote(carried(), method, *args, **kwargs)
         try:
-            answer = await response
+            with stage("classification"):
+                answer = await response
         except asyncio.CancelledError:
             # The caller has gone, so nobody waits for the replica either.
             response.cancel()  # type: ignore[no-untyped-call]

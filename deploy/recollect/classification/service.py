@@ -16,6 +16,8 @@ from recollect.classification.preparation import PreparedSets
 from recollect.classification.prepared import PreparedSet
 from recollect.classification.store import DescriptorSetStore, Standing
 from recollect.gateway.errors import DeadlinePassed, InvalidCall, TooManyWaiting, Violation
+from recollect.telemetry.answers import serving
+from recollect.telemetry.stages import stage
 from retrieval.descriptors.classifier import Classification
 from retrieval.descriptors.descriptor_set import DescriptorSet
 from retrieval.encoders.protocol import Encoder, Floats
@@ -53,6 +55,7 @@ class ClassificationService:
 
         _use_torch_threads(config.embedding_threads)
         encoder = load_encoder(config.encoder, runtime=config.runtime, threads=config.embedding_threads)
+        serving("encoder", encoder.name, encoder.fingerprint[:SHOWN_DIGITS])
         return cls(config, encoder, CachedTexts(encoder, config.text_cache))
 
     def start(self) -> None:
@@ -117,7 +120,10 @@ class ClassificationService:
 
     async def _classified(self, call: ClassifyCall, prepared: PreparedSet) -> tuple[Classification | RefusedImage, ...]:
         loop = asyncio.get_running_loop()
-        read = await asyncio.gather(*(loop.run_in_executor(self._decoding, self._read, data) for data in call.images))
+        with stage("decoding"):
+            read = await asyncio.gather(
+                *(loop.run_in_executor(self._decoding, self._read, data) for data in call.images)
+            )
         embedded = await self._batcher.embed([each for each in read if not isinstance(each, RefusedImage)])
         if not embedded:
             return tuple(each for each in read if isinstance(each, RefusedImage))
@@ -150,6 +156,7 @@ class ClassificationService:
             self._inside -= images
 
 
+@stage("scoring")
 def _classify(call: ClassifyCall, prepared: PreparedSet, embeddings: Floats) -> list[Classification]:
     classifier = prepared.classifier(call.scoring)
     return classifier.classify(embeddings, top_k=call.top_k, explain=call.explain, contrast_with=call.contrast_with)

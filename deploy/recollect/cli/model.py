@@ -56,15 +56,18 @@ def verify_model(
     reference: Annotated[str, typer.Argument(metavar="MODEL", help="NAME@LABEL or NAME/VERSION.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every file of a version with its hash.
+    """Compare every file of a version with its hash, and what it answers with what it answered when it was saved.
 
     Example: `recollect model verify dare@stable`
     """
+    from recollect.model_fitness import require_fit
+
     artifact = _models().verify(reference)
+    require_fit(artifact)
     if as_json:
         show_json([{"name": artifact.name, "version": artifact.version, "whole": True}])
     else:
-        out.print(f"{artifact.reference} is whole", highlight=False)
+        out.print(f"{artifact.reference} is whole, and answers as it did", highlight=False)
 
 
 @model_app.command(name="activate")
@@ -78,8 +81,8 @@ def activate_model(
     target: TargetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a label point at a version, its hashes checked first. A service that is named by `--target` answers with it
-    at once where its recommender follows that label; without, it does when it starts again.
+    """Let a label point at a version, its hashes and its answers checked first. A service that is named by `--target`
+    answers with it at once where its recommender follows that label; without, it does when it starts again.
 
     Example: `recollect model activate dare 20261128T094952-541de118`
     """
@@ -88,8 +91,10 @@ def activate_model(
             moved = client.activate_model(name, version, label=label, expected_version=expected)
         _show_moved_there(name, label, moved, as_json=as_json)
         return
+    from recollect.model_fitness import require_fit
+
     store = _models()
-    store.resolve(f"{name}/{version}")
+    require_fit(store.resolve(f"{name}/{version}"))
     before = store.labelled(name, label)
     store.set_label(name, label, version, expected=expected)
     show_moved(name, label, version, before, as_json=as_json)

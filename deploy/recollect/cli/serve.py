@@ -1,6 +1,5 @@
 """`recollect serve`: answer over gRPC until it is told to stop."""
 
-import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,17 @@ def serve(
     model: Annotated[
         str, typer.Option(help="Which model answers: NAME@LABEL, NAME/VERSION or a model directory.", metavar="MODEL")
     ] = "dare@stable",
+    canary: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Model to try on some users, `dare@canary` for one; its label is followed."),
+    ] = None,
+    canary_share: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the users who get its answers, 0 to 1.")
+    ] = None,
+    shadow_share: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the others whose scores are compared with its own, 0 to 1."),
+    ] = None,
     recommender: Annotated[
         bool | None, typer.Option("--recommender/--no-recommender", help="Whether items are scored and recommended.")
     ] = None,
@@ -70,6 +80,24 @@ def serve(
         int | None,
         typer.Option(help="Port of the admin services, for this machine alone; 0 takes a free one, none by default."),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="Port that Prometheus reads, for this machine alone; 0 takes a free one, none by default."),
+    ] = None,
+    otel_endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Collector to send traces to, as http://localhost:4318; none by default."),
+    ] = None,
+    log_format: Annotated[
+        str | None,
+        typer.Option(metavar="text|json", help="How the log is written; JSON where no terminal shows it."),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL", help="debug, info (a line for every call), warning or error; warning if left out."
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option(metavar="PEM", help="Certificate to show; calls are then encrypted.")
     ] = None,
@@ -103,6 +131,8 @@ def serve(
 
     `recollect serve --model dare@canary --redis redis://cache:6379/0 --replicas 4`
 
+    `recollect serve --canary dare@canary --canary-share 0.05 --shadow-share 0.1`
+
     `recollect serve --encoder openai/clip-vit-base-patch32`
 
     `recollect serve --composed adafocal@stable`
@@ -115,12 +145,16 @@ def serve(
 
     `recollect serve --index items@stable --admin-port 50052`
 
+    `recollect serve --metrics-port 9464 --log-format json --log-level info`
+
     `recollect serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tokens tokens.json`
     """
     from recollect import serve_app
     from recollect.embedded.ray import ray_cluster
     from recollect.embedded.redis import history_redis
     from recollect.settings import Settings
+    from recollect.telemetry.log_relay import LogRelay
+    from recollect.telemetry.logs import write_logs
 
     settings = Settings.load(
         redis_url=redis,
@@ -130,12 +164,19 @@ def serve(
         replicas=replicas,
         ray_address=ray_address,
         recommender=recommender,
+        canary=canary,
+        canary_share=canary_share,
+        canary_shadow_share=shadow_share,
         encoder=encoder,
         classification=classification,
         composed_model=composed,
         index=index,
         admin_port=admin_port,
         catalogue=catalogue,
+        metrics_port=metrics_port,
+        otel_endpoint=otel_endpoint,
+        log_format=log_format,
+        log_level=log_level,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
@@ -144,16 +185,21 @@ def serve(
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)
+    write_logs(serve_app.log_config(settings))
     stop = _StopSignals()
     try:
-        with err.status("starting Redis") as status, history_redis(settings, own=True) as redis_url:
+        with (
+            LogRelay() as relay,
+            err.status("starting Redis") as status,
+            history_redis(settings, own=True) as redis_url,
+        ):
             status.update("starting Ray")
-            with ray_cluster(settings, show_logs=True):
+            with ray_cluster(settings, show_logs=True, serving=True):
                 # Ray has put a handler of its own in place.
                 stop.listen()
                 status.update(f"starting {settings.replicas} gateways with {served or 'no recommender'}")
                 with (
-                    serve_app.run(settings, served, redis_url=redis_url) as gateway,
+                    serve_app.run(settings, served, redis_url=redis_url, log_relay=relay.path) as gateway,
                     _administered(settings, served, gateway) as admin,
                 ):
                     status.stop()
@@ -177,7 +223,6 @@ def _administered(
     from recollect.admin.models import FollowedModel
     from recollect.admin.server import AdminConfig, RunningAdmin
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     followed = FollowedModel.of(model, gateway.swap)
     with RunningAdmin(AdminConfig(settings=settings, port=settings.admin_port, followed=followed)) as admin:
         yield admin
@@ -221,6 +266,11 @@ def _open_to(settings: "Settings") -> str:
     return f"{callers}{shown} ({wire})"
 
 
+def _trial(settings: "Settings") -> str:
+    answered, compared = f"{settings.canary_share:.0%}", f"{settings.canary_shadow_share:.0%}"
+    return f"canary        {settings.canary} for {answered} of the users, compared for {compared} of the others"
+
+
 def _first_call(settings: "Settings", address: str) -> list[str]:
     if settings.recommender:
         return [f"try           recollect score USER --items 1,2,3 --target {address}"]
@@ -244,12 +294,15 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
     lines = [
         f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model or 'none: --no-recommender'}",
+        *([_trial(settings)] if settings.canary else []),
         f"index         {settings.index or 'none: no --index INDEX, so nothing is recommended'}",
         f"catalogue     {settings.catalogue or 'none: no --catalogue CATALOGUE, so nothing is filtered by it'}",
         f"encoder       {encoder}",
         f"composed      {settings.composed_model or 'none: no --composed MODEL'}",
         f"services      {', '.join(services)}",
         f"admin         {'none: no --admin-port' if admin is None else admin.address}",
+        f"metrics       {gateway.metrics_url or 'none: no --metrics-port'}",
+        *([f"traces        to {settings.otel_endpoint}"] if settings.otel_endpoint else []),
         f"open to       {_open_to(settings)}",
         f"histories     {histories}" + (f", completed from {settings.events}" if settings.events else ""),
         *([f"artifacts     shared at {Remote(settings.artifacts).shown}"] if settings.artifacts else []),

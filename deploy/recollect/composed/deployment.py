@@ -1,12 +1,14 @@
 """Composed retrieval as a Ray Serve deployment of its own, and how the gateway reaches it."""
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Any
 
 from recollect.composed.calls import GalleryList, SearchAnswer, SearchCall
 from recollect.composed.config import ComposedConfig
 from recollect.gateway.errors import CallError, ComposedDown
+from recollect.telemetry.carrying import Carried, carried, continued
+from recollect.telemetry.setup import Telemetry, TelemetryConfig
+from recollect.telemetry.stages import stage
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -15,24 +17,28 @@ if TYPE_CHECKING:
 class ComposedReplica:
     """What Serve runs: a `ComposedService` whose refusals are answers, not exceptions with a trace."""
 
-    async def __init__(self, config: ComposedConfig) -> None:  # type: ignore[misc] # Serve awaits it
+    async def __init__(  # type: ignore[misc] # Serve awaits it
+        self, config: ComposedConfig, telemetry: TelemetryConfig | None = None
+    ) -> None:
         # Only here: a gateway must not load torch models to reach one.
         from recollect.composed.service import ComposedService
 
-        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._telemetry = await asyncio.to_thread(Telemetry, telemetry or TelemetryConfig(), "composed retrieval")
         self._service = await asyncio.to_thread(ComposedService.load, config)
         await self._service.start()
 
-    async def answer(self, method: str, *args: Any) -> Any:
-        """What that method of the service returns, or the CallError that it raises."""
-        try:
-            return await getattr(self._service, method)(*args)
-        except CallError as error:
-            return error
+    async def answer(self, call: Carried, method: str, *args: Any) -> Any:
+        """What that method of the service returns, or the CallError that it raises; `call` is what it is done for."""
+        with continued(call, f"ComposedRetrieval/{method}"):
+            try:
+                return await getattr(self._service, method)(*args)
+            except CallError as error:
+                return error
 
     async def __del__(self) -> None:
         """Serve awaits this before it ends the process."""
         await self._service.stop()
+        await asyncio.to_thread(self._telemetry.stop)
 
 
 class RemoteComposed:
@@ -55,9 +61,10 @@ class RemoteComposed:
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import DeploymentUnavailableError
 
-        response = self._handle.answer.remote(method, *args)
+        response = self._handle.answer.remote(carried(), method, *args)
         try:
-            answer = await response
+            with stage("composed_retrieval"):
+                answer = await response
         except asyncio.CancelledError:
             # The caller has gone, so nobody waits for the replica either.
             response.cancel()  # type: ignore[no-untyped-call]

@@ -43,6 +43,8 @@ from recollect.gateway.errors import (
     TooManyWaiting,
     Violation,
 )
+from recollect.telemetry.answers import serving
+from recollect.telemetry.stages import stage
 from retrieval.composed.encoder import ComposedEncoder, Tokens
 from retrieval.composed.geometry import Floats
 from retrieval.errors import BoxError, ImageRefused
@@ -69,7 +71,7 @@ class ComposedService:
             lambda pixels: list(encoder.image_tokens(np.stack(pixels))), self._embedding, largest=config.largest_batch
         )
         self._queries = Batcher[Query, EmbeddedQuery](
-            partial(embed_together, encoder), self._embedding, largest=config.largest_batch
+            partial(embed_together, encoder), self._embedding, largest=config.largest_batch, items="queries"
         )
         self._versions = GalleryVersions(
             config.indexes,
@@ -89,7 +91,9 @@ class ComposedService:
 
         use_threads(1)
         _use_torch_threads(config.embedding_threads)
-        return cls(config, load_composed(config.model))
+        encoder = load_composed(config.model)
+        serving("composed model", config.model_name, encoder.fingerprint[:SHOWN_DIGITS])
+        return cls(config, encoder)
 
     async def start(self) -> None:
         """Open the galleries that there are, and follow their labels from now on."""
@@ -124,9 +128,10 @@ class ComposedService:
         asked = Query(tokens=reference.tokens, mask=box.mask, text=call.text, beta=call.beta)
         (query,) = await self._queries.results([asked])
         exclude = (call.reference,) if isinstance(call.reference, str) else ()
-        hits = await self._run(
-            self._searching, partial(gallery.search, query.vector, call.k, exclude=exclude, allowed=allowed)
-        )
+        with stage("searching"):
+            hits = await self._run(
+                self._searching, partial(gallery.search, query.vector, call.k, exclude=exclude, allowed=allowed)
+            )
         return SearchAnswer(
             hits=tuple(hits),
             beta=tuple(float(beta) for beta in query.beta),
@@ -156,7 +161,8 @@ class ComposedService:
             if kept is not None:
                 return kept
         try:
-            picture = await self._run(self._decoding, partial(self._read, asked, gallery))
+            with stage("decoding"):
+                picture = await self._run(self._decoding, partial(self._read, asked, gallery))
         except ImageRefused as refused:
             if isinstance(asked, bytes):
                 raise ImageNotRead(refused.reason.name, str(refused)) from refused

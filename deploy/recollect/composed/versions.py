@@ -13,6 +13,7 @@ from recollect.composed.calls import GalleryStanding
 from recollect.composed.galleries import OpenGallery, close_to
 from recollect.errors import ArtifactError, RemoteError
 from recollect.gateway.errors import GalleryNotFound, GalleryUnusable
+from recollect.telemetry.answers import serving
 from retrieval.errors import RetrievalError
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ class GalleryVersions:
             return
         self._failed.pop(name, None)
         self._open[name], before = opened, self._holds.get(name)
+        serving("gallery", name, version)
         self._holds[name] = hold
         if before is not None:
             before.release()  # what still searches it has its files open

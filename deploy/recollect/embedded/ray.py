@@ -20,16 +20,19 @@ LONGEST_DIRECTORY = 40
 
 
 @contextmanager
-def ray_cluster(settings: Settings, *, show_logs: bool = False) -> Iterator[None]:
+def ray_cluster(settings: Settings, *, show_logs: bool = False, serving: bool = False) -> Iterator[None]:
     """This process connected to `settings.ray_address`, or to a private node that ends with the block.
 
     `show_logs` repeats what the workers write on this process's stderr. A connection that is there already is used as
-    it is. SetupError where Ray cannot be reached or started.
+    it is. Workers of a private node stand back behind whatever else the machine does, as Ray has it, unless they are
+    there for `serving`, where callers wait. SetupError where Ray cannot be reached or started.
     """
     # Ray reads its variables when it is imported.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if settings.ray_address is None:
         _guard_with_a_token()
+        if serving:
+            os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     if ray.is_initialized():

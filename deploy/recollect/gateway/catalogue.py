@@ -68,16 +68,17 @@ def names_of(use: CatalogueUse | None) -> Names | None:
 
 
 class FiltersOfModel:
-    """What of the model that answers passes filters of the catalogue that answers, looked up once for both."""
+    """What of a model that answers passes filters of the catalogue that answers, looked up once for both."""
 
     def __init__(self) -> None:
-        self._made: tuple[ServedModel, ServedCatalogue, ItemFilters] | None = None
+        self._made: tuple[tuple[ServedModel, ServedCatalogue, ItemFilters], ...] = ()
+        """The latest of them: two models answer while one of them is tried."""
 
     def of(self, model: ServedModel, catalogue: ServedCatalogue) -> ItemFilters:
         """The filters of these two; blocking the first time."""
-        made = self._made
-        if made is not None and made[0] is model and made[1] is catalogue:
-            return made[2]
+        for of_model, of_catalogue, filters in self._made:
+            if of_model is model and of_catalogue is catalogue:
+                return filters
         filters = ItemFilters(model.catalogue, model.popularity.item_ids, catalogue.metadata)
         if filters.known < _FEW:
             log.warning(
@@ -87,5 +88,5 @@ class FiltersOfModel:
                 100 * filters.known,
                 model.reference,
             )
-        self._made = model, catalogue, filters
+        self._made = ((model, catalogue, filters), *self._made)[:2]
         return filters

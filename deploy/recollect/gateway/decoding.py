@@ -9,12 +9,18 @@ import grpc.aio  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
 from recollect.gateway.errors import InvalidCall, Violation, abort
-from recollect.gateway.request_ids import HANDLERS
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
 
 _UNREADABLE = object()
 """Stands for a request that could not be read."""
+HANDLERS = {
+    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+}
+"""Whether requests and answers are streams → where a handler has its behaviour, and how one is made."""
 
 
 class DecodingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]

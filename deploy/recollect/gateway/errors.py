@@ -18,6 +18,7 @@ RecollectError
     ├── ComposedDown        no model of composed retrieval answers (UNAVAILABLE)
     ├── ArtifactsDown       the place where machines share versions cannot be used (UNAVAILABLE)
     ├── TooManyWaiting      the encoder has enough to do (RESOURCE_EXHAUSTED)
+    ├── Overloaded          its turn would come too late (RESOURCE_EXHAUSTED)
     ├── ScoreNotServed      the service was started without a recommender (UNIMPLEMENTED)
     ├── NotServed           the service was started without classification (UNIMPLEMENTED)
     ├── ComposedNotServed   the service was started without composed retrieval (UNIMPLEMENTED)
@@ -47,7 +48,8 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from recollect.errors import RecollectError, RemoteError
-from recollect.gateway import request_ids
+from recollect.gateway.request_ids import METADATA_KEY, request_id
+from recollect.telemetry.answers import refused
 from recollect_api.v1 import status_pb2 as v1_status_pb2
 
 log = logging.getLogger(__name__)
@@ -220,6 +222,17 @@ class TooManyWaiting(CallError):  # noqa: N818
     reason = "TOO_MANY_IMAGES_WAIT"
 
 
+class Overloaded(CallError):  # noqa: N818
+    """More calls come than can be answered, and the turn of this one would come too late."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class ScoreNotServed(CallError):  # noqa: N818
     """The service was started without a recommender."""
 
@@ -348,8 +361,9 @@ def status_of(error: CallError) -> v1_status_pb2.Status:
 
 async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn:
     """End the call of `context` with `error`; raises, as gRPC's own abort does."""
+    refused(error.reason)
     status = rpc_status.to_status(to_status(error))
-    trailers = (*status.trailing_metadata, *([(request_ids.KEY, name)] if (name := request_ids.request_id()) else []))
+    trailers = (*status.trailing_metadata, (METADATA_KEY, request_id.get()))
     if error.retry_after_s is not None:
         # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
         trailers += (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)

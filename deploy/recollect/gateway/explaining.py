@@ -10,6 +10,7 @@ from recollect.gateway.display import displayed
 from recollect.gateway.explanations import degraded_by, explanations
 from recollect.gateway.models import ServedModel
 from recollect.gateway.validation import Violations, check_as_of, check_candidates, check_display
+from recollect.telemetry.answers import answered
 from recollect_api.v1 import metadata_pb2, recommender_pb2
 from recsys.explaining import CategoryShare, reasons
 from recsys.history.store import History
@@ -76,6 +77,13 @@ def answer_explain(
         shown,
         strict=True,
     )
+    degraded = degraded_by(history, unknown=not found.ranking.known.all())
+    answered(
+        "Explain",
+        history=None if history is None else len(behaviours),
+        candidates=len(call.item_ids),
+        degraded=degraded,
+    )
     return recommender_pb2.ExplainResponse(
         items=[
             recommender_pb2.ExplainedItem(
@@ -93,7 +101,7 @@ def answer_explain(
         model_version=model.version,
         history_version=0 if history is None else history.version,
         history_length=len(behaviours),
-        degraded=degraded_by(history, unknown=not found.ranking.known.all()),
+        degraded=degraded,
         request_id=request.request_id,
         catalogue_name="" if use is None else use.catalogue.name,
         catalogue_version="" if use is None else use.catalogue.version,

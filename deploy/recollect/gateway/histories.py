@@ -14,6 +14,7 @@ from recollect.gateway.paging import Position, position_of
 from recollect.gateway.times import ceil_ms, timestamp
 from recollect.gateway.validation import check_append_many, check_list, check_user
 from recollect.gateway.workers import require_time
+from recollect.telemetry.answers import redis_failed
 from recollect_api.streams import TAKEN
 from recollect_api.v1 import event_pb2, histories_pb2, histories_pb2_grpc
 from recsys.data.event_store import EventType
@@ -72,6 +73,7 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
             try:
                 outcomes += await self._apply(trip)
             except HistoryUnavailable:
+                redis_failed()
                 # What came before is acknowledged all the same, and what comes after may find the store again.
                 outcomes += [refused(StoreDown(NOTHING_STORED), request.request_id) for request in trip]
         return histories_pb2.AppendStreamResponse(outcomes=outcomes)
@@ -179,6 +181,7 @@ def _store_down(message: str) -> Iterator[None]:
     try:
         yield
     except HistoryUnavailable as error:
+        redis_failed()
         raise StoreDown(message) from error
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
+from recollect.gateway.decoding import HANDLERS
 from recollect.gateway.errors import abort, refusal
-from recollect.gateway.request_ids import HANDLERS, request_id
+from recollect.gateway.request_ids import request_id
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
 
@@ -36,7 +37,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                await abort(context, refusal(error, method=method, request_id=request_id()))
+                await abort(context, refusal(error, method=method, request_id=request_id.get()))
 
         return wrap(
             guarded,

@@ -10,9 +10,9 @@ from recollect.errors import SetupError
 from recollect.gateway.address import address_of
 from recollect.gateway.decoding import DecodingInterceptor
 from recollect.gateway.health import Health
-from recollect.gateway.request_ids import RequestIdInterceptor
 from recollect.security.access import AccessInterceptor, AccessRules
 from recollect.security.certificates import TlsFiles, server_credentials
+from recollect.telemetry.calls import CallsInterceptor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +39,8 @@ class ListenerConfig:
     """Certificate and key that it shows; None: calls are not encrypted."""
     access: AccessRules | None = None
     """Tokens that calls must carry; None: they need none."""
+    slow_call_s: float | None = None
+    """Calls that take longer are written to the log, seconds; None: none is."""
 
     def __post_init__(self) -> None:
         if self.max_calls < 1:
@@ -64,7 +66,12 @@ class Listener:
         self._health = Health(served)
         first = [] if config.access is None else [AccessInterceptor(config.access)]
         self.server = grpc.aio.server(
-            interceptors=[RequestIdInterceptor(), *first, DecodingInterceptor(), *interceptors],
+            interceptors=[
+                CallsInterceptor(slow_s=config.slow_call_s),
+                *first,
+                DecodingInterceptor(),
+                *interceptors,
+            ],
             options=_options(config),
             maximum_concurrent_rpcs=config.max_calls,
         )

@@ -1,5 +1,6 @@
 """Hold the model that answers: one reference, so that every reply is computed with, and labelled by, one version."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -7,13 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from recollect.telemetry.answers import serving
 from recsys.data.catalogue import Catalogue
 from recsys.models.popularity import NOTHING_POPULAR, Popularity
 
 if TYPE_CHECKING:
     from recollect.artifacts import Hold
     from recsys.models.dare import TableDtype
-    from recsys.ranking import Ranking
+    from recsys.ranking import Ranking, RankingCall
 
 
 NO_ITEMS = Catalogue(
@@ -35,6 +37,10 @@ class Ranker(Protocol):
         explain: bool = False,
     ) -> "Ranking":
         """Score candidates [T] by a history [L], oldest first."""
+        ...
+
+    def rank_together(self, calls: "Sequence[RankingCall]") -> "list[Ranking]":
+        """What `rank` gives for each of `calls`, in their order."""
         ...
 
 
@@ -63,6 +69,11 @@ class ModelSource(Protocol):
 
     def pin(self, reference: str) -> str:
         """The form of `reference` that means the same model from now on; ArtifactError where there is none."""
+        ...
+
+    def current(self, reference: str) -> str:
+        """What `reference` means now: `name/version` for a label, anything else as it is. Asked every few seconds;
+        ArtifactError where there is no such label."""
         ...
 
     def load(self, reference: str) -> ServedModel:
@@ -99,6 +110,19 @@ class ArtifactModels:
             return artifact.reference
         return str(artifact.directory.resolve())
 
+    def current(self, reference: str) -> str:
+        """The version that this machine knows the label to point at, which it asks for where machines share them."""
+        from recollect.artifacts import MODELS, open_store
+        from recollect.artifacts.following import split_reference
+
+        if "@" not in reference or Path(reference).exists():
+            return reference
+        store = open_store(self.root, shared=self.shared)
+        name, label = split_reference(reference, MODELS)
+        store.refresh()
+        version = store.last_seen(name, label)
+        return self.pin(reference) if version is None else f"{name}/{version}"
+
     def load(self, reference: str) -> ServedModel:
         """Check the hashes, then load."""
         from recollect.artifacts import open_store
@@ -127,8 +151,10 @@ class ModelSlot:
 
     def __init__(self, model: ServedModel) -> None:
         self.current = model
+        serving("model", model.name, model.version)
 
     def swap(self, model: ServedModel) -> ServedModel:
         """Let `model` answer from now on; returns the one that answered before."""
         before, self.current = self.current, model
+        serving("model", model.name, model.version)
         return before

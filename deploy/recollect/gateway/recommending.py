@@ -15,6 +15,8 @@ from recollect.gateway.models import ServedModel
 from recollect.gateway.serving_log import keep
 from recollect.gateway.validation import Violations, check_as_of, check_display
 from recollect.indexes.serving import ServedIndex
+from recollect.telemetry.answers import answered
+from recollect.telemetry.stages import stage
 from recollect_api.v1 import metadata_pb2, recommender_pb2
 from recsys.history.serving_log import ServingLog
 from recsys.history.store import History
@@ -75,6 +77,7 @@ def check_recommend(request: recommender_pb2.RecommendRequest) -> RecommendCall:
     )
 
 
+@stage("recommending")
 def answer_recommend(
     request: recommender_pb2.RecommendRequest,
     call: RecommendCall,
@@ -138,6 +141,13 @@ def answer_recommend(
     rows = zip(
         found.item_ids, found.scores, found.origins, found.behaviours, found.similarities, told, shown, strict=True
     )
+    degraded = degraded_by(history, unknown=False)
+    answered(
+        "Recommend",
+        history=None if history is None else len(behaviours),
+        candidates=found.candidates,
+        degraded=degraded,
+    )
     return recommender_pb2.RecommendResponse(
         items=[
             recommender_pb2.RecommendedItem(
@@ -159,7 +169,7 @@ def answer_recommend(
         history_version=0 if history is None else history.version,
         history_length=len(behaviours),
         candidates=found.candidates,
-        degraded=degraded_by(history, unknown=False),
+        degraded=degraded,
         request_id=request.request_id,
         catalogue_name="" if use is None else use.catalogue.name,
         catalogue_version="" if use is None else use.catalogue.version,

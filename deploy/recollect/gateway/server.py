@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from recollect.catalogues.serving import CatalogueSlot
 from recollect.classification.calls import ClassificationBackend
 from recollect.composed.calls import ComposedBackend
+from recollect.gateway.admission import Admission
+from recollect.gateway.canary import Canary
 from recollect.gateway.classifier import ClassifierServicer
 from recollect.gateway.composed import ComposedRetrievalServicer
 from recollect.gateway.descriptor_sets import DescriptorSetsServicer
 from recollect.gateway.histories import HistoriesServicer
 from recollect.gateway.interceptors import ErrorInterceptor
 from recollect.gateway.listener import Listener, ListenerConfig
+from recollect.gateway.load import Load, LoadInterceptor
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.recommender import RecommenderServicer
 from recollect.gateway.score_stream import StreamLimits
+from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers
 from recollect.indexes.serving import IndexSlot
 from recollect_api.v1 import (
@@ -74,6 +78,8 @@ class GatewayConfig(ListenerConfig):
     """Most images in one Classify request."""
     ranking_threads: int = 1
     """Threads that rank; more than the cores of a replica only make all of them slower."""
+    most_wait_s: float = 0.05
+    """How long a call that ranks may wait for its turn; one that would wait longer is refused at once."""
 
     def __post_init__(self) -> None:
         ListenerConfig.__post_init__(self)  # a class with slots is made twice, which super() does not know
@@ -81,6 +87,8 @@ class GatewayConfig(ListenerConfig):
         for name in (*counts, "ranking_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.most_wait_s <= 0:
+            raise ValueError(f"most_wait_s must be more than 0, got {self.most_wait_s}")
         if not 0 < self.stream_s < self.connection_grace_s:
             raise ValueError(
                 f"stream_s must be more than 0 and less than connection_grace_s ({self.connection_grace_s}), "
@@ -89,8 +97,8 @@ class GatewayConfig(ListenerConfig):
 
 
 class Gateway:
-    """One server, over one history store and, where there are any, a model slot, an index, a catalogue and backends for
-    pictures.
+    """One server, over one history store and, where there are any, a model slot, a canary, an index, a catalogue and
+    backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -105,23 +113,29 @@ class Gateway:
         composed: ComposedBackend | None = None,
         index: IndexSlot | None = None,
         catalogue: CatalogueSlot | None = None,
+        canary: Canary | None = None,
         serving_log: ServingLog | None = None,
     ) -> None:
         self.config = config
+        self.load = Load()
+        """How many calls it works on."""
         self._workers = Workers(config.ranking_threads)
+        self._admission = Admission(most_wait_s=config.most_wait_s, threads=config.ranking_threads)
+        self._trial = ModelTrial(slot, self._workers, canary=canary)
         self._listener = Listener(
             config,
             served=services_of(
                 recommender=slot is not None, classification=classification is not None, composed=composed is not None
             ),
             known=services_of(recommender=True, classification=True, composed=True),
-            interceptors=[ErrorInterceptor()],
+            interceptors=[LoadInterceptor(self.load), ErrorInterceptor()],
         )
         server = self._listener.server
-        recommender = RecommenderServicer(
-            slot=slot,
+        self._recommender = RecommenderServicer(
+            trial=self._trial,
             histories=histories,
             workers=self._workers,
+            admission=self._admission,
             history_limit=config.history_limit,
             max_candidates=config.max_candidates,
             streams=StreamLimits(rows=config.stream_rows, seconds=config.stream_s),
@@ -132,7 +146,7 @@ class Gateway:
             ),
             serving_log=serving_log,
         )
-        recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, server)
+        recommender_pb2_grpc.add_RecommenderServicer_to_server(self._recommender, server)
         self._histories = HistoriesServicer(histories)
         histories_pb2_grpc.add_HistoriesServicer_to_server(self._histories, server)
         classifier = ClassifierServicer(classification, max_images=config.max_images)
@@ -153,5 +167,7 @@ class Gateway:
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
         await self._listener.stop(grace_s)
+        await self._recommender.close()
         await self._histories.close()
+        await self._trial.close()
         self._workers.close()

@@ -1,41 +1,204 @@
-"""Run blocking work off the event loop, in a few threads, and not at all for a caller who has gone."""
+"""Run blocking work off the event loop, in a few threads: what is urgent first, what ranks together where it gains, and
+nothing for a caller who has gone."""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect.gateway.errors import DeadlinePassed
+from recollect.telemetry.metrics import RANKING_BATCH, RANKING_QUEUE
+from recollect.telemetry.stages import stage, took
+
+if TYPE_CHECKING:
+    from recollect.gateway.models import Ranker
+    from recsys.ranking import Ranking, RankingCall
 
 T = TypeVar("T")
 
+MOST_TOGETHER = 16
+"""Calls that are ranked together, at most."""
+MOST_PAIRS = 2_000_000
+"""Pairs of a behaviour and a candidate that are ranked together, at most: what a call of 10,000 behaviours gains from
+company is little, and all of a batch wait for its last."""
+MOST_PADDING = 1.25
+"""How many times as many candidates as were asked for a batch may score, since all of it are padded to the longest."""
+
+
+class Priority(IntEnum):
+    """Whose turn comes first."""
+
+    SCORING = 0
+    """Somebody waits for the answer to this one call."""
+    BATCH = 1
+    """One of many, whose caller waits for the last of them."""
+
+
+class Work(ABC, Generic[T]):
+    """What a thread is to do."""
+
+    @abstractmethod
+    def alone(self) -> T:
+        """The result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calling(Work[T]):
+    """Work that has nothing in common with other work."""
+
+    call: Callable[[], T]
+
+    def alone(self) -> T:
+        """What the function returns."""
+        return self.call()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankingWork(Work[T]):
+    """Work that ranks, and may do so together with other work of the same ranker."""
+
+    ranker: "Ranker"
+    call: "RankingCall"
+    answer: "Callable[[Ranking], T]"
+    """Makes the result of the ranking."""
+
+    def alone(self) -> T:
+        """Rank, then answer."""
+        call = self.call
+        with stage("ranking"):
+            ranking = self.ranker.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain)
+        return self.answered(ranking)
+
+    def answered(self, ranking: "Ranking") -> T:
+        """The result of the ranking."""
+        with stage("answer"):
+            return self.answer(ranking)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a behaviour and a candidate, one at least for each candidate."""
+        return max(1, len(self.call.history_item_ids)) * self.candidates
+
+    @property
+    def candidates(self) -> int:
+        """How many are ranked."""
+        return len(self.call.candidate_item_ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """Work that waits for a thread, and who waits for it."""
+
+    work: Work[Any]
+    result: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+    until: float | None
+    """When nobody waits for the result any more, seconds of the monotonic clock."""
+    since: float
+    """Since when it waits, likewise."""
+    call: Context = field(default_factory=copy_context)
+    """What the work is a part of: what its thread measures and logs is that call's."""
+
 
 class Workers:
-    """A small pool of threads for ranking.
+    """A few threads that rank.
 
-    gRPC cancels the coroutine of a call whose deadline passes or whose caller leaves; work of that call which still
-    waits for a thread is then never begun.
+    Of what waits, `Priority.SCORING` comes first, and of one priority what came first. A thread that takes work that
+    ranks takes more of the same ranker along (see `MOST_TOGETHER`): an idle thread ranks one call at once, so nobody
+    waits for company. Work whose deadline has passed, or whose caller has gone, is never begun: gRPC cancels the
+    coroutine of such a call, and the deadline is looked at once more where the work would begin.
     """
 
     def __init__(self, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ranking", initializer=use_one_torch_thread)
+        self.threads = threads
+        """How many there are."""
+        self._waiting: dict[Priority, deque[_Job]] = {priority: deque() for priority in Priority}
+        self._changed = threading.Condition()
+        self._closed = False
+        for number in range(threads):
+            threading.Thread(target=self._work, name=f"ranking-{number}", daemon=True).start()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work()`."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def run(
+        self,
+        work: Work[T],
+        *,
+        priority: Priority = Priority.SCORING,
+        until: float | None = None,
+    ) -> T:
+        """The result of `work`; raises what it raises, and DeadlinePassed where it would begin after `until`.
+
+        `until` is in seconds of the monotonic clock.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(
+            work=work,
+            result=loop.create_future(),
+            loop=loop,
+            until=until,
+            since=time.monotonic(),
+        )
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the workers are closed")
+            self._waiting[priority].append(job)
+            self._tell_depth()
+            self._changed.notify()
+        return await job.result  # type: ignore[no-any-return] # the future's is that of the work
 
     def close(self) -> None:
-        """Begin no more work."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Begin no more work; what waits is cancelled."""
+        with self._changed:
+            self._closed = True
+            waiting = [job for jobs in self._waiting.values() for job in jobs]
+            for jobs in self._waiting.values():
+                jobs.clear()
+            self._tell_depth()
+            self._changed.notify_all()
+        for job in waiting:
+            job.loop.call_soon_threadsafe(job.result.cancel)
+
+    def _work(self) -> None:
+        use_one_torch_thread()
+        while jobs := self._take():
+            _do(jobs)
+
+    def _take(self) -> list[_Job]:
+        """What to do next, waiting for it; nothing once closed."""
+        with self._changed:
+            while True:
+                if self._closed:
+                    return []
+                for waiting in self._waiting.values():
+                    taken = _taken(waiting)
+                    if taken:
+                        self._tell_depth()
+                        return taken
+                self._changed.wait()
+
+    def _tell_depth(self) -> None:
+        RANKING_QUEUE.set(sum(map(len, self._waiting.values())))
 
 
 def require_time(context: grpc.aio.ServicerContext) -> None:
     """Raise DeadlinePassed where the caller no longer waits."""
     remaining = context.time_remaining()
     if remaining is not None and remaining <= 0:
-        raise DeadlinePassed("the deadline passed before the work began; allow more time or send fewer calls at once")
+        raise _too_late()
+
+
+def deadline_of(context: grpc.aio.ServicerContext) -> float | None:
+    """Until when the caller waits, seconds of the monotonic clock; None: for ever."""
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
 
 
 def use_one_torch_thread() -> None:
@@ -43,3 +206,92 @@ def use_one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def _taken(waiting: deque[_Job]) -> list[_Job]:
+    """The next of `waiting` that is still of use, with those that rank well together with it."""
+    taken: list[_Job] = []
+    pairs = candidates = longest = 0
+    while waiting and len(taken) < MOST_TOGETHER:
+        job = waiting[0]
+        if not _of_use(job):
+            waiting.popleft()
+            continue
+        work = job.work
+        if not isinstance(work, RankingWork):
+            return taken or [waiting.popleft()]
+        pairs, candidates, longest = pairs + work.pairs, candidates + work.candidates, max(longest, work.candidates)
+        if taken:
+            first = taken[0].work
+            assert isinstance(first, RankingWork), "nothing else is joined"
+            padded = longest * (len(taken) + 1) > MOST_PADDING * candidates
+            if work.ranker is not first.ranker or pairs > MOST_PAIRS or padded:
+                return taken
+        taken.append(waiting.popleft())
+    return taken
+
+
+def _of_use(job: _Job) -> bool:
+    """Whether anybody waits for it; who has come too late is told so."""
+    if job.result.cancelled():
+        return False
+    if job.until is not None and time.monotonic() >= job.until:
+        _settle([(job, None, _too_late())])
+        return False
+    return True
+
+
+def _do(jobs: Sequence[_Job]) -> None:
+    now = time.monotonic()
+    for job in jobs:
+        job.call.run(took, "queue", now - job.since)
+    if isinstance(jobs[0].work, RankingWork):
+        RANKING_BATCH.observe(len(jobs))
+    _settle([_alone(job) for job in jobs] if len(jobs) == 1 else _together(jobs))
+
+
+def _alone(job: _Job) -> "tuple[_Job, Any, Exception | None]":
+    return job, *_outcome(partial(job.call.run, job.work.alone))
+
+
+def _together(jobs: Sequence[_Job]) -> "list[tuple[_Job, Any, Exception | None]]":
+    works = [job.work for job in jobs if isinstance(job.work, RankingWork)]
+    began = time.monotonic()
+    rankings, error = _outcome(lambda: works[0].ranker.rank_together([work.call for work in works]))
+    if error is not None or rankings is None:
+        # One of them may be at fault: each for itself, so that the others are answered.
+        return [_alone(job) for job in jobs]
+    seconds = time.monotonic() - began
+    for job in jobs:
+        job.call.run(took, "ranking", seconds)
+    return [
+        (job, *_outcome(partial(job.call.run, work.answered, ranking)))
+        for job, work, ranking in zip(jobs, works, rankings, strict=True)
+    ]
+
+
+def _outcome(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return work(), None
+    except Exception as error:
+        return None, error
+
+
+def _settle(outcomes: "Sequence[tuple[_Job, Any, Exception | None]]") -> None:
+    """Hand the outcomes of one loop's jobs over to it."""
+
+    def tell() -> None:
+        for job, result, error in outcomes:
+            if job.result.done():  # its caller has gone meanwhile
+                continue
+            if error is None:
+                job.result.set_result(result)
+            else:
+                job.result.set_exception(error)
+
+    if outcomes and not outcomes[0][0].loop.is_closed():
+        outcomes[0][0].loop.call_soon_threadsafe(tell)
+
+
+def _too_late() -> DeadlinePassed:
+    return DeadlinePassed("the deadline passed before the work began; allow more time or send fewer calls at once")

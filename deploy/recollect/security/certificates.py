@@ -99,24 +99,31 @@ def read_roots(path: Path, clock: Clock = now) -> bytes:
 
 def server_credentials(files: TlsFiles, clock: Clock = now) -> grpc.ServerCredentials:
     """Credentials of a server that take renewed files by themselves; SetupError as of `read_identity`."""
-    source = _Renewed(files, clock)
+    source = Renewal(files, clock)
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        """What gRPC asks before each handshake: another certificate to show, or None to go on with the present one."""
+        identity = source.renewed()
+        return None if identity is None else identity.configuration()
+
     return grpc.dynamic_ssl_server_credentials(
-        source.first.configuration(), source, require_client_authentication=files.client_ca is not None
+        source.first.configuration(), renewed, require_client_authentication=files.client_ca is not None
     )
 
 
-class _Renewed:
-    """What gRPC asks before each handshake whether another certificate is to be shown."""
+class Renewal:
+    """Looks whether another certificate is to be shown."""
 
-    def __init__(self, files: TlsFiles, clock: Clock) -> None:
+    def __init__(self, files: TlsFiles, clock: Clock = now) -> None:
         self._files = files
         self._clock = clock
         # Looked at before they are read: what changes in between is seen at the next handshake.
         self._seen = self._look()
         self.first = read_identity(files, clock)
+        """What the files held at the beginning."""
 
-    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
-        """The new configuration, or None to go on with the present one."""
+    def renewed(self) -> TlsIdentity | None:
+        """What the files hold, where that has changed and is right; None to go on with what was before."""
         seen = self._look()
         if seen == self._seen:
             return None
@@ -127,7 +134,7 @@ class _Renewed:
             log.error("the TLS certificate before answers on: %s", error)
             return None
         log.warning("took the renewed certificate %s, valid until %s", self._files.certificate, identity.until)
-        return identity.configuration()
+        return identity
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(map(_signature, self._files.paths))

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
 
 
 def require_guarded(settings: "Settings", *, admin: bool | None = None) -> None:
-    """SetupError where the gateway or the admin server would listen beyond this machine without TLS and tokens, and
-    nobody has said that this is wanted. `admin`: whether that server listens; None: if it has a port."""
+    """SetupError where the gateway, the admin server or the metrics would listen beyond this machine without TLS and
+    tokens, and nobody has said that this is wanted. `admin`: whether that server listens; None: if it has a port."""
     administered = settings.admin_port is not None if admin is None else admin
-    hosts = {"host": settings.host, **({"admin_host": settings.admin_host} if administered else {})}
+    hosts = {
+        "host": settings.host,
+        **({"admin_host": settings.admin_host} if administered else {}),
+        **({"metrics_host": settings.metrics_host} if settings.metrics_port is not None else {}),
+    }
     missing = [
         what
         for what, there in (

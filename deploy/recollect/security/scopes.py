@@ -13,6 +13,8 @@ class Scope(StrEnum):
     """Change histories, delete users, edit descriptor sets."""
     ADMIN = "admin"
     """All of the admin port: build, activate, roll back, remove, and look at what there is."""
+    METRICS = "metrics"
+    """Read the metrics of the service, on their own port."""
 
 
 SCOPES: Mapping[str, Scope] = {

@@ -163,6 +163,7 @@ def test_model_directory_answers_as_the_model_that_was_saved(shop_store: EventSt
     assert sorted(path.suffix for path in directory.iterdir()) == [
         ".json",
         ".json",
+        ".json",
         ".parquet",
         ".parquet",
         ".parquet",

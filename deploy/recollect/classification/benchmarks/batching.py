@@ -28,7 +28,6 @@ from PIL import Image
 from recollect.classification.config import ClassificationConfig
 from recollect.classification.deployment import ClassificationReplica
 from recollect.embedded.ray import ray_cluster
-from recollect.gateway.desired import DesiredModel
 from recollect.gateway.models import ServedModel
 from recollect.gateway.replica import GatewayReplica
 from recollect.gateway.server import GatewayConfig
@@ -63,6 +62,10 @@ class NoModels:
     """A model source for a gateway that is asked for no scores."""
 
     def pin(self, reference: str) -> str:
+        """As it is."""
+        return reference
+
+    def current(self, reference: str) -> str:
         """As it is."""
         return reference
 
@@ -122,14 +125,13 @@ def start(name: str, classification: "Application", stack: ExitStack) -> str:
     application = name.replace(" ", "-").replace(",", "").replace(".", "-")
     reservation = stack.enter_context(reserve_port("127.0.0.1", 0))
     port = reservation.getsockname()[1]
-    desired = DesiredModel(application=application)
-    desired.set("none")
-    gateway = serve.deployment(name="Gateway", **DEPLOYMENT_OPTIONS)(GatewayReplica).bind(
+    deployment = serve.deployment(name="Gateway", user_config={"model": "none"}, **DEPLOYMENT_OPTIONS)
+    gateway = deployment(GatewayReplica).bind(
         config=GatewayConfig(port=port),
         redis_url="redis://127.0.0.1:1",
         redis_timeout_s=1.0,
         models=NoModels(),
-        desired=desired,
+        desired=None,
         classification=classification,
     )
     serve.run(gateway, name=application, route_prefix=None)

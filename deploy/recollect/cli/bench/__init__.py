@@ -5,6 +5,7 @@ import typer
 from recollect.cli.bench.classify import classify
 from recollect.cli.bench.index import index
 from recollect.cli.bench.kernels import kernels
+from recollect.cli.bench.serve import serve
 
 bench_app = typer.Typer(
     help="Measure on this machine, beside what people use instead.",
@@ -14,3 +15,4 @@ bench_app = typer.Typer(
 bench_app.command()(kernels)
 bench_app.command()(classify)
 bench_app.command()(index)
+bench_app.command()(serve)

@@ -1,0 +1,98 @@
+"""Find how much a service can take, what calls take well below that, and what becomes of them far above it."""
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from recollect.gateway.benchmarks.open_loop import Offered, offer
+
+Send = Callable[[int], Awaitable[str]]
+OnStep = Callable[[str, Offered], None]
+"""Told what was offered, and what became of it."""
+
+STEP = 1.25
+"""How much more each step of the ramp offers."""
+SATURATED = 0.95
+"""A service that answers a smaller share of what is offered takes no more."""
+RECOVERED = 0.9
+"""Share of the calls that a service which has recovered answers in every half second."""
+_WINDOW_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ramp:
+    """How a ramp is climbed."""
+
+    first_rate: float
+    """Calls a second of its first step."""
+    seconds: float = 6.0
+    """Length of a step."""
+    most_steps: int = 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overloaded:
+    """What became of calls while a multiple of what can be answered was offered, and afterwards."""
+
+    offered: Offered
+    factor: float
+    """What was offered, by the saturation."""
+    goodput_share: float
+    """Answers a second, by the saturation."""
+    refused_p99_ms: float
+    """How long refused calls waited for that."""
+    recovery_s: float
+    """After the overload, the time until the service answers nearly every call again; infinite where it never did."""
+
+
+async def climb(send: Send, ramp: Ramp, *, random: np.random.Generator, on_step: OnStep) -> list[Offered]:
+    """Offer more and more until the service takes no more; the last step, or two, is beyond that."""
+    steps: list[Offered] = []
+    rate, beyond = ramp.first_rate, 0
+    for _ in range(ramp.most_steps):
+        step = await offer(send, rate=rate, seconds=ramp.seconds, random=random)
+        steps.append(step)
+        on_step("ramp", step)
+        # A hiccup of the machine is no saturation: two steps in a row are.
+        beyond = beyond + 1 if step.goodput < SATURATED * step.rate else 0
+        if beyond == 2:
+            break
+        rate *= STEP
+    return steps
+
+
+def saturation_of(steps: list[Offered]) -> float:
+    """Most answers a second that any step had."""
+    return max(step.goodput for step in steps)
+
+
+async def overload(
+    send: Send, *, saturation: float, factor: float, seconds: float, random: np.random.Generator, on_step: OnStep
+) -> Overloaded:
+    """Offer `factor` times the saturation, then half of it for as long as recovery may take."""
+    offered = await offer(send, rate=factor * saturation, seconds=seconds, random=random)
+    on_step("overload", offered)
+    after = await offer(send, rate=0.5 * saturation, seconds=10.0, random=random)
+    on_step("after it", after)
+    return Overloaded(
+        offered=offered,
+        factor=factor,
+        goodput_share=offered.goodput / saturation,
+        refused_p99_ms=offered.taken_ms(99, answered=False),
+        recovery_s=_recovery_s(after),
+    )
+
+
+def _recovery_s(after: Offered) -> float:
+    """Begin of the first window from which on nearly all calls are answered."""
+    windows = (after.due_s / _WINDOW_S).astype(int)
+    bad = [at for at in range(windows[-1] + 1) if not _well(after.answered[windows == at])]
+    if not bad:
+        return 0.0
+    return math.inf if bad[-1] == windows[-1] else (bad[-1] + 1) * _WINDOW_S
+
+
+def _well(answered: np.ndarray) -> bool:
+    return len(answered) == 0 or float(answered.mean()) >= RECOVERED

@@ -1,0 +1,118 @@
+"""Which calls are let in: by how long they would wait, as measured, and by how long they may."""
+
+from contextlib import ExitStack, suppress
+
+import pytest
+
+from recollect.gateway.admission import Admission
+from recollect.gateway.errors import Overloaded
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def admission(clock):
+    return Admission(most_wait_s=0.105, threads=1, monotonic=clock)
+
+
+class Calls:
+    """Calls that are inside."""
+
+    def __init__(self, admission, clock):
+        self._admission, self._clock = admission, clock
+        self._turns = []
+
+    def come(self, count):
+        for _ in range(count):
+            turn = ExitStack()
+            turn.enter_context(self._admission.turn())
+            self._turns.append(turn)
+
+    def answer_every(self, interval_s, *, rounds=500):
+        """Two calls are inside, and as soon as one is answered another one comes."""
+        self.come(2 - len(self._turns))
+        for _ in range(rounds):
+            self._clock.now += interval_s
+            self._turns.pop(0).close()
+            self.come(1)
+
+    def answer_all(self):
+        while self._turns:
+            self._turns.pop(0).close()
+
+
+@pytest.fixture
+def calls(admission, clock):
+    return Calls(admission, clock)
+
+
+def test_as_many_are_let_in_as_get_their_turn_in_time(admission, calls):
+    calls.answer_every(0.01)
+    with pytest.raises(Overloaded) as refused:
+        calls.come(100)
+    # At 10 ms an answer, and two at once, one more would wait 110 ms.
+    assert admission.inside == 12
+    assert refused.value.retry_after_s == pytest.approx(0.11)
+    assert "12 calls are before this one" in str(refused.value)
+    calls.answer_all()
+    calls.come(1)
+
+
+def test_a_service_that_slows_down_lets_fewer_in(admission, calls):
+    calls.answer_every(0.01)
+    calls.answer_every(0.04)
+    with pytest.raises(Overloaded):
+        calls.come(100)
+    assert admission.inside == 4
+
+
+def test_a_call_that_must_be_answered_sooner_is_refused_sooner(admission, calls, clock):
+    calls.answer_every(0.01)
+    calls.come(5)
+    with pytest.raises(Overloaded), admission.turn(until=clock.now + 0.03):
+        pass
+    with admission.turn(until=clock.now + 0.09):
+        assert admission.inside == 8
+
+
+def test_callers_who_give_up_do_not_make_it_look_fast(admission, calls):
+    calls.answer_every(0.01)
+    expected = admission.expected_wait_s
+    for _ in range(100):
+        with suppress(KeyboardInterrupt), admission.turn():
+            raise KeyboardInterrupt
+    assert admission.expected_wait_s == expected > 0
+    assert admission.inside == 2
+
+
+def test_a_service_that_was_slow_is_seen_to_be_fast_again(admission, calls):
+    calls.answer_every(5.0)
+    with pytest.raises(Overloaded):
+        calls.come(1)
+    calls.answer_every(0.001)
+    calls.come(50)
+    assert admission.inside == 52
+
+
+def test_time_without_calls_is_no_slowness(admission, calls, clock):
+    calls.answer_every(0.01)
+    calls.answer_all()
+    for _ in range(50):
+        clock.now += 10.0
+        with admission.turn():
+            pass
+    calls.come(10)
+    assert admission.inside == 10
