@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
@@ -11,6 +10,7 @@ from google.protobuf.json_format import MessageToDict
 
 from recollect.errors import RemoteError
 from recollect.gateway.errors import ArtifactsDown, CallError
+from recollect.gateway.handlers import WrappingInterceptor, remade
 from recollect.gateway.request_ids import request_id
 from recollect.security.access import caller
 
@@ -21,24 +21,18 @@ _AUDITED = ("/recollect_api.v1.Indexes/", "/recollect_api.v1.Models/", "/google.
 _READING = ("List", "Verify", "GetOperation", "ListOperations", "WaitOperation")
 """Methods that change nothing; all others are written down."""
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
-
 
 def audit(what: str, outcome: str, **facts: Any) -> None:
     """Write the line; whatever a caller sent is in it as JSON, so that it cannot begin another one."""
     log.info("%s -> %s %s", what, outcome, json.dumps(facts, sort_keys=True))
 
 
-class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class AuditInterceptor(WrappingInterceptor):
     """Write down every call that changes something; stands inside of what turns errors into statuses."""
 
-    async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler:
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """Wrap the handlers of methods that change something."""
-        handler = await continuation(details)
-        method: str = details.method
-        if handler is None or not method.startswith(_AUDITED) or method.rpartition("/")[2] in _READING:
+        if not method.startswith(_AUDITED) or method.rpartition("/")[2] in _READING:
             return handler
         what = ".".join(method.rpartition(".")[2].split("/"))
 
@@ -61,11 +55,7 @@ class AuditInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 audit(what, outcome, **who, request=_told(request), response=_told(answer))
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(
-            written,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return remade(handler, written)
 
 
 def _caller(context: grpc.aio.ServicerContext) -> dict[str, Any]:

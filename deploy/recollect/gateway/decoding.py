@@ -1,6 +1,5 @@
 """Answer bytes that are no message of the contract as any other wrong request, whatever method they are sent to."""
 
-import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -9,31 +8,21 @@ import grpc.aio  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
 from recollect.gateway.errors import InvalidCall, Violation, abort
-from recollect.gateway.handlers import HANDLERS
-
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+from recollect.gateway.handlers import WrappingInterceptor, behaviour_of, generates, remade
 
 _UNREADABLE = object()
 """Stands for a request that could not be read."""
 
 
-class DecodingInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class DecodingInterceptor(WrappingInterceptor):
     """Let no DecodeError reach gRPC, which would answer it with UNKNOWN and the names of Python's classes."""
 
-    async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler:
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:  # noqa: ARG002 - of all
         """Read the requests of every method so that what cannot be read is refused."""
-        handler = await continuation(details)
-        if handler is None or handler.request_deserializer is None:
+        if handler.request_deserializer is None:
             return handler
-        name, wrap = HANDLERS[handler.request_streaming, handler.response_streaming]
         answer = _streaming if handler.response_streaming else _unary
-        return wrap(
-            answer(getattr(handler, name)),
-            request_deserializer=_lenient(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
-        )
+        return remade(handler, answer(behaviour_of(handler)), deserializer=_lenient(handler.request_deserializer))
 
 
 def _lenient(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -54,7 +43,7 @@ def _unary(behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
 
 def _streaming(behaviour: Callable[..., Any]) -> Callable[..., Any]:
-    if not inspect.isasyncgenfunction(behaviour):  # it writes its answers to the context
+    if not generates(behaviour):  # it writes its answers to the context
         return _unary(behaviour)
 
     async def checked(given: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:

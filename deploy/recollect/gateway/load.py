@@ -1,24 +1,17 @@
 """Know how busy a gateway is: how many calls it works on, on average, which is what its replicas are counted by."""
 
-import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+from recollect.gateway.handlers import Behaviour, WrappingInterceptor, behaviour_of, generates, remade
 
 _OURS = "/recollect"
 """How the methods of our services begin; probes of health are no load."""
-_WRAPS = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-}
 
 
 class Load:
@@ -56,28 +49,21 @@ class Load:
         self._in_flight += by
 
 
-class LoadInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class LoadInterceptor(WrappingInterceptor):
     """Count every call of our services until it is answered, and streams while they last."""
 
     def __init__(self, load: Load) -> None:
+        super().__init__()
         self._load = load
 
-    async def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler:
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """Wrap the handlers of our services."""
-        handler = await continuation(details)
-        if handler is None or not details.method.startswith(_OURS):
+        if not method.startswith(_OURS):
             return handler
-        name, wrap = _WRAPS[handler.request_streaming, handler.response_streaming]
-        return wrap(
-            self._counted(getattr(handler, name)),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return remade(handler, self._counted(behaviour_of(handler)))
 
-    def _counted(self, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        if inspect.isasyncgenfunction(behaviour):
+    def _counted(self, behaviour: Behaviour) -> Behaviour:
+        if generates(behaviour):
 
             async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
                 with self._load.call():

@@ -14,7 +14,7 @@ from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
 from recollect.gateway.explaining import answer_explain, check_explain
 from recollect.gateway.models import ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
-from recollect.gateway.score_stream import StreamLimits, answer_rows
+from recollect.gateway.score_stream import ScoreStreams, StreamLimits
 from recollect.gateway.scoring import ScoreWork
 from recollect.gateway.trial import ModelTrial
 from recollect.gateway.validation import ScoreCall, check_score
@@ -65,19 +65,23 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._admission = admission
         self._history_limit = history_limit
         self._max_candidates = max_candidates
-        self._streams = streams
+        self._streams = ScoreStreams(streams)
         # Rows of all streams that are worked on: as many as rank together, so that none waits for more than that.
         self._rows = asyncio.Semaphore(MOST_TOGETHER)
+
+    async def close(self) -> None:
+        """Wait for what the server has given up and not waited for."""
+        await self._streams.close()
 
     async def Score(  # noqa: N802 - gRPC's name, here and below
         self, request: recommender_pb2.ScoreRequest, context: grpc.aio.ServicerContext
     ) -> recommender_pb2.ScoreResponse:
         """Score every candidate of `request`, in its order."""
-        call = self._checked(request)
+        self._require_served()
         require_time(context)
         until = deadline_of(context)
-        with self._admission.turn(until):
-            return await self._scored(request, call, Priority.SCORING, until)
+        with self._admission.turn(until):  # before the request is looked at: what is refused costs time, too
+            return await self._scored(request, self._checked(request), Priority.SCORING, until)
 
     async def ScoreStream(  # type: ignore[override]  # noqa: N802 - it writes its answers to the context
         self, requests: AsyncIterator[recommender_pb2.ScoreStreamRequest], context: grpc.aio.ServicerContext
@@ -93,7 +97,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
             async with self._rows:
                 return await self._scored(request, call, Priority.BATCH, until)
 
-        await answer_rows(requests, score, context.write, self._streams)
+        await self._streams.answer(requests, score, context.write)
 
     async def Explain(  # noqa: N802
         self, request: recommender_pb2.ExplainRequest, context: grpc.aio.ServicerContext

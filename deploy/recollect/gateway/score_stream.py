@@ -26,6 +26,27 @@ class StreamLimits:
     """How long rows are taken; those are answered, and the stream ends."""
 
 
+class ScoreStreams:
+    """The streams of one gateway."""
+
+    def __init__(self, limits: StreamLimits) -> None:
+        self._limits = limits
+        self._open: set[asyncio.Task[object]] = set()
+
+    async def answer(self, rows: AsyncIterator[Row], score: Score, write: Callable[[Answer], Awaitable[None]]) -> None:
+        """Answer the stream that this task is for."""
+        task = asyncio.current_task()
+        if task is not None:
+            self._open.add(task)
+            task.add_done_callback(self._open.discard)
+        await answer_rows(rows, score, write, self._limits)
+
+    async def close(self) -> None:
+        """Wait for streams whose callers have gone: gRPC stops without them, while they still give up their rows."""
+        if self._open:
+            await asyncio.wait(self._open)
+
+
 async def answer_rows(
     rows: AsyncIterator[Row], score: Score, write: Callable[[Answer], Awaitable[None]], limits: StreamLimits
 ) -> None:

@@ -131,7 +131,7 @@ class Gateway:
             interceptors=[LoadInterceptor(self.load), ErrorInterceptor()],
         )
         server = self._listener.server
-        recommender = RecommenderServicer(
+        self._recommender = RecommenderServicer(
             trial=self._trial,
             histories=histories,
             workers=self._workers,
@@ -146,7 +146,7 @@ class Gateway:
             ),
             serving_log=serving_log,
         )
-        recommender_pb2_grpc.add_RecommenderServicer_to_server(recommender, server)
+        recommender_pb2_grpc.add_RecommenderServicer_to_server(self._recommender, server)
         self._histories = HistoriesServicer(histories)
         histories_pb2_grpc.add_HistoriesServicer_to_server(self._histories, server)
         classifier = ClassifierServicer(classification, max_images=config.max_images)
@@ -167,6 +167,7 @@ class Gateway:
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
         await self._listener.stop(grace_s)
+        await self._recommender.close()
         await self._histories.close()
         await self._trial.close()
         self._workers.close()

@@ -1,16 +1,24 @@
 """Stand outermost around every call: count and time it, trace it, give it an id, write its line of log."""
 
 import asyncio
-import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
+from recollect.gateway.handlers import (
+    Behaviour,
+    Continuation,
+    WrappingInterceptor,
+    behaviour_of,
+    generates,
+    remade,
+)
 from recollect.gateway.request_ids import METADATA_KEY, fits_metadata, id_of, request_id
 from recollect.telemetry import tracing
 from recollect.telemetry.current import Call, current, method_of
@@ -24,27 +32,22 @@ _UNCOUNTED = ("/grpc.",)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _OUR_FAULT = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 """Statuses that OpenTelemetry counts as errors of a server."""
-_WRAPS = {
-    (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-    (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-    (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-    (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-}
-
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]]
+_watching: ContextVar["_Watch"] = ContextVar("_watching")
+"""What sees the call that this task answers."""
 
 
-class CallsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class CallsInterceptor(WrappingInterceptor):
     """Comes first, so that calls without a token and bytes that are no message are seen as well."""
 
     def __init__(self, *, slow_s: float | None = None) -> None:
         """Calls that take more than `slow_s` seconds are written down as warnings; None: none is."""
+        super().__init__()
         self._slow_s = slow_s
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler:
-        """Wrap the handler of every method of the contract."""
+        """Wrap the handler of every method of the contract, and begin to watch the call."""
         path: str = details.method
         if path.startswith(_UNCOUNTED):
             return await continuation(details)
@@ -63,28 +66,28 @@ class CallsInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if handler is None:  # nobody answers it, which gRPC says
             watch.ended("UNIMPLEMENTED")
             return None
-        name, wrap = _WRAPS[handler.request_streaming, handler.response_streaming]
         if handler.request_streaming or handler.response_streaming:
             watch.slow_s = None  # a stream lasts as long as its caller sends
-        behaviour = getattr(handler, name)
-        return wrap(
-            (_generating if inspect.isasyncgenfunction(behaviour) else _awaiting)(behaviour, watch),
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        _watching.set(watch)
+        return self.wrapped(path, handler)
+
+    def wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:  # noqa: ARG002 - of all
+        """Have the call watched until it ends."""
+        behaviour = behaviour_of(handler)
+        return remade(handler, (_generating if generates(behaviour) else _awaiting)(behaviour))
 
 
-def _awaiting(behaviour: Callable[..., Awaitable[Any]], watch: "_Watch") -> Callable[..., Awaitable[Any]]:
+def _awaiting(behaviour: Behaviour) -> Behaviour:
     async def watched(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        with watch.over(request, context):
+        with _watching.get().over(request, context):
             return await behaviour(request, context)
 
     return watched
 
 
-def _generating(behaviour: Callable[..., AsyncIterator[Any]], watch: "_Watch") -> Callable[..., AsyncIterator[Any]]:
+def _generating(behaviour: Behaviour) -> Behaviour:
     async def watched(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        with watch.over(request, context):
+        with _watching.get().over(request, context):
             async for response in behaviour(request, context):
                 yield response
 
