@@ -17,8 +17,8 @@ from recollect.telemetry.calls import CallsInterceptor
 from recollect.telemetry.current import OTHER, method_of
 from recollect.telemetry.logs import JsonFormatter
 from recollect.telemetry.metrics import REGISTRY
-from recollect_api import Event, RecollectClient
-from recollect_api.v1 import histories_pb2, histories_pb2_grpc, recommender_pb2, recommender_pb2_grpc
+from recollect_api import Append, Event, RecollectClient
+from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
 SCORE = "Recommender/Score"
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -236,11 +236,9 @@ def test_all_methods_of_the_contract_have_a_label():
     assert method_of("/recollect_api.v1.Recommender/Nothing") == OTHER
 
 
-def test_streams_are_counted_whole(gateway, counts):
-    requests = [histories_pb2.AppendRequest(user_id="streamed", request_id=f"s{at}") for at in range(3)]
-    with grpc.insecure_channel(gateway.address) as channel:
-        answer = histories_pb2_grpc.HistoriesStub(channel).AppendStream(iter(requests), timeout=30)
-    assert len(answer.outcomes) == 3
+def test_streams_are_counted_whole(client, counts):
+    appends = [Append(user_id="streamed", events=events(at)) for at in range(3)]
+    assert len(client.append_stream(iter(appends))) == 3
     assert counts.grown("recollect_calls_total", method="Histories/AppendStream", code="OK") == 1
 
 
