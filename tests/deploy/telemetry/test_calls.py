@@ -237,7 +237,8 @@ def test_all_methods_of_the_contract_have_a_label():
 
 
 def test_streams_are_counted_whole(gateway, counts):
-    requests = [histories_pb2.AppendRequest(user_id="streamed", request_id=f"s{at}") for at in range(3)]
+    appends = [histories_pb2.AppendRequest(user_id="streamed", request_id=f"s{at}") for at in range(3)]
+    requests = [histories_pb2.AppendStreamRequest(append=append) for append in appends]
     with grpc.insecure_channel(gateway.address) as channel:
         answer = histories_pb2_grpc.HistoriesStub(channel).AppendStream(iter(requests), timeout=30)
     assert len(answer.outcomes) == 3

@@ -22,6 +22,8 @@ from recollect.gateway.benchmarks.running import append_history, random_model
 from recollect.gateway.models import ServedModel
 from recollect.settings import Settings
 from recollect_api.channel import ChannelConfig, open_async_channel
+from recollect_api.errors import Unavailable
+from recollect_api.throttling import OVERLOADED, THROTTLED, Throttle
 from recollect_api.v1 import recommender_pb2
 from recsys.history import HistoryConfig, HistoryStore
 
@@ -112,6 +114,8 @@ class Sender:
     """
 
     def __init__(self, config: ChannelConfig, requests: Sequence[bytes], *, connections: int, timeout_s: float) -> None:
+        self.throttle: Throttle | None = None
+        """What keeps calls back that would most likely be refused, as in our own clients; None: all are sent."""
         self._channels = [open_async_channel(config) for _ in range(connections)]
         methods = [
             channel.unary_unary(SCORE, response_deserializer=recommender_pb2.ScoreResponse.FromString)
@@ -122,12 +126,23 @@ class Sender:
         self._timeout_s = timeout_s
 
     async def __call__(self, number: int) -> str:
-        """Make the call whose turn it is; the name of its status."""
+        """Make the call whose turn it is; the name of its status, or `THROTTLED`."""
         try:
+            if self.throttle is not None:
+                self.throttle.require()
             await next(self._methods)(self._requests[number % len(self._requests)], timeout=self._timeout_s)
+        except Unavailable:
+            return THROTTLED
         except grpc.aio.AioRpcError as error:
-            return str(error.code().name)
+            code = str(error.code().name)
+            self._note(OVERLOADED if code == "RESOURCE_EXHAUSTED" else code)
+            return code
+        self._note("")
         return OK
+
+    def _note(self, reason: str) -> None:
+        if self.throttle is not None:
+            self.throttle.note(reason)
 
     async def connect(self) -> None:
         """Wait until every connection is there."""
