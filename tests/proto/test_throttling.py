@@ -40,7 +40,7 @@ def offer(throttle: Throttle, clock: Clock, *, rate: float, capacity: float, sec
     room = 0.0
     for _ in range(int(rate * seconds)):
         clock.now += 1 / rate
-        room = min(room + capacity / rate, 2.0)
+        room = min(room + capacity / rate, 10.0)
         if not lets_through(throttle):
             continue
         sent += 1

@@ -47,7 +47,8 @@ def serve(
 
     First one call after the other, in turns with the model call alone; then more and more until the service takes no
     more; then 0.3 of that, whose latencies are the ones to go by; then a multiple of it, by callers who send every call
-    and by such as heed refusals, as our clients do. The generator takes processors of the same machine. A service that runs elsewhere is loaded with --target and --requests: warn whoever owns it.
+    and by such as heed refusals, as our clients do. The generator takes processors of the same machine. A service that
+    runs elsewhere is loaded with --target and --requests: warn whoever owns it.
 
     Examples:
 
@@ -129,7 +130,7 @@ def _show(result: "LoadResult", origin: dict[str, Any]) -> None:
         )
     for over in result.overloaded:
         out.print(
-            f"{over.callers}: {over.factor:g} times that: {over.goodput_share:.0%} of it answered, the others refused within "
-            f"{over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s",
+            f"{over.callers}: {over.factor:g} times that, {over.goodput_share:.0%} of it answered, the others refused "
+            f"within {over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s",
             highlight=False,
         )

@@ -46,7 +46,8 @@ def _page(result: LoadResult, rows: list[dict[str, Any]], origin: Mapping[str, A
     for over in result.overloaded:
         lines += [
             f"- {over.callers}: {over.factor:g} times what it takes, for {over.offered.seconds:.0f} s: "
-            f"{over.goodput_share:.0%} of it answered, refusals within {over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s"
+            f"{over.goodput_share:.0%} of it answered, refusals within {over.refused_p99_ms:.1f} ms (p99), well again "
+            f"after {over.recovery_s:.1f} s"
         ]
     lines += ["", "| | offered/s | answered/s | p50 ms | p99 ms | errors |", "|---|---:|---:|---:|---:|---:|"]
     for row in rows:
