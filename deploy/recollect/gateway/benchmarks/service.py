@@ -90,7 +90,7 @@ def benched_service(
         redis = stack.enter_context(EmbeddedRedis(place / "redis"))
         on_stage(f"appending {sizes.users} histories of {sizes.history:,} behaviours")
         random = np.random.default_rng(4)
-        histories = asyncio.run(_append_all(redis.url, sizes, model, random))
+        histories = asyncio.run(append_histories(redis.url, sizes, model, random))
         on_stage("starting Ray and the gateways")
         stack.enter_context(ray_cluster(settings, serving=True))
         if before_gateways is not None:
@@ -155,9 +155,10 @@ class Sender:
             await channel.close()
 
 
-async def _append_all(
+async def append_histories(
     redis_url: str, sizes: ServiceSizes, model: ServedModel, random: np.random.Generator
 ) -> dict[str, npt.NDArray[np.int64]]:
+    """Give every user a history of popular items; items of each by user, as the store reads them."""
     async with HistoryStore(redis_url, config=HistoryConfig(timeout_s=10.0)) as store:
         users = [f"user-{number}" for number in range(sizes.users)]
         for user in users:
