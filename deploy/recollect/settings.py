@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     build makes on the cluster of `ray_address` are that cluster's tasks, and stand back as they do."""
     max_request_bytes: int = Field(default=16 << 20, ge=1 << 10, lt=1 << 31)
     """Largest request in bytes, of the admin services too; our clients send 16 MiB at most."""
-    max_wait_s: float = Field(default=0.05, gt=0, allow_inf_nan=False)
+    max_wait_s: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """How long a call that ranks may wait for its turn, seconds; one that would wait longer is refused at once, with
     RESOURCE_EXHAUSTED and when to come again."""
     replicas: int = Field(default=2, ge=1)

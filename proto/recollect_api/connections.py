@@ -9,7 +9,8 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
-from recollect_api.errors import from_rpc_error
+from recollect_api.errors import ClientError, from_rpc_error
+from recollect_api.throttling import Throttle
 from recollect_api.v1 import (
     classifier_pb2_grpc,
     composed_retrieval_pb2_grpc,
@@ -171,6 +172,18 @@ class BlockingConnections(BlockingChannels[Stubs]):
         super().__init__(Stubs, config, timeout_s=timeout_s, connections=connections)
         self.classify_timeout_s = classify_timeout_s
         self.stream_timeout_s = stream_timeout_s
+        self._throttle = Throttle()
+
+    def _ranked(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
+        """As `_ask`, of calls that rank: those that a service with too much to do would refuse are not sent."""
+        self._throttle.require()
+        try:
+            response = self._ask(method, request, timeout_s)
+        except ClientError as error:
+            self._throttle.note(error.reason)
+            raise
+        self._throttle.note("")
+        return response
 
 
 class AsyncConnections(AsyncChannels[AsyncStubs]):
@@ -204,6 +217,20 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
         super().__init__(AsyncStubs, config, timeout_s=timeout_s, connections=connections)
         self.classify_timeout_s = classify_timeout_s
         self.stream_timeout_s = stream_timeout_s
+        self._throttle = Throttle()
+
+    async def _ranked(
+        self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float | None
+    ) -> Any:
+        """As `_ask`, of calls that rank: those that a service with too much to do would refuse are not sent."""
+        self._throttle.require()
+        try:
+            response = await self._ask(method, request, timeout_s)
+        except ClientError as error:
+            self._throttle.note(error.reason)
+            raise
+        self._throttle.note("")
+        return response
 
 
 def either(given: float | None, otherwise: float) -> float:

@@ -32,7 +32,7 @@ class RecommenderCalls(BlockingConnections):
         request = wire.score_request(
             user_id, item_ids, as_of=as_of, display=display, explain=explain, request_id=request_id
         )
-        response = self._ask(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
+        response = self._ranked(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
         return wire.scores(request, response)
 
     def score_stream(
@@ -70,7 +70,7 @@ class RecommenderCalls(BlockingConnections):
         request = wire.explain_request(
             user_id, item_ids, as_of=as_of, max_behaviours=max_behaviours, display=display, request_id=request_id
         )
-        response = self._ask(lambda stubs: stubs.recommender.Explain, request, either(timeout_s, self.timeout_s))
+        response = self._ranked(lambda stubs: stubs.recommender.Explain, request, either(timeout_s, self.timeout_s))
         return wire.explained(response)
 
     def recommend(
@@ -124,7 +124,7 @@ class RecommenderCalls(BlockingConnections):
             explain=explain,
             request_id=request_id,
         )
-        response = self._ask(lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s))
+        response = self._ranked(lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s))
         return wire.recommendations(response)
 
 
@@ -149,7 +149,7 @@ class AsyncRecommenderCalls(AsyncConnections):
         request = wire.score_request(
             user_id, item_ids, as_of=as_of, display=display, explain=explain, request_id=request_id
         )
-        response = await self._ask(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
+        response = await self._ranked(lambda stubs: stubs.recommender.Score, request, either(timeout_s, self.timeout_s))
         return wire.scores(request, response)
 
     def score_stream(
@@ -187,7 +187,9 @@ class AsyncRecommenderCalls(AsyncConnections):
         request = wire.explain_request(
             user_id, item_ids, as_of=as_of, max_behaviours=max_behaviours, display=display, request_id=request_id
         )
-        response = await self._ask(lambda stubs: stubs.recommender.Explain, request, either(timeout_s, self.timeout_s))
+        response = await self._ranked(
+            lambda stubs: stubs.recommender.Explain, request, either(timeout_s, self.timeout_s)
+        )
         return wire.explained(response)
 
     async def recommend(
@@ -241,7 +243,7 @@ class AsyncRecommenderCalls(AsyncConnections):
             explain=explain,
             request_id=request_id,
         )
-        response = await self._ask(
+        response = await self._ranked(
             lambda stubs: stubs.recommender.Recommend, request, either(timeout_s, self.timeout_s)
         )
         return wire.recommendations(response)

@@ -39,8 +39,8 @@ def test_a_service_is_measured_from_one_call_to_too_many(run_cli, tmp_path):
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     kinds = [row["kind"] for row in rows]
-    assert kinds[-2:] == ["well below", "overload"]
-    assert set(kinds[:-2]) == {"ramp"}
+    assert kinds[-3:] == ["well below", "overload", "overload, heeded"]
+    assert set(kinds[:-3]) == {"ramp"}
     names = [
         "history",
         "candidates",
@@ -53,12 +53,13 @@ def test_a_service_is_measured_from_one_call_to_too_many(run_cli, tmp_path):
         "saturation_rps",
     ]
     assert all(row.keys() >= set(names) for row in rows)
-    below, over = rows[-2:]
+    below, over, heeded = rows[-3:]
     assert (below["history"], below["candidates"]) == (200, 20)
     assert below["offered_rps"] == pytest.approx(0.3 * below["saturation_rps"], rel=0.01)
     assert 0 < below["inprocess_p50_ms"] < below["call_p50_ms"]
     assert over["offered_rps"] == pytest.approx(3 * over["saturation_rps"], rel=0.01)
     assert set(over["codes"]) <= {"RESOURCE_EXHAUSTED"}
+    assert set(heeded["codes"]) <= {"RESOURCE_EXHAUSTED", "THROTTLED"}
     page = (report / "report.md").read_text()
     assert f"takes {below['saturation_rps']:,.0f} calls a second" in page
     assert {"ramp.png", "overload.png"} <= {each.name for each in report.iterdir()}

@@ -102,6 +102,7 @@ def test_an_overload_is_told_by_what_was_answered_and_how_soon_it_was_over():
     result = asyncio.run(
         overload(
             Server(0.005, room=10),
+            callers="overload",
             saturation=100,
             factor=3,
             seconds=1.0,

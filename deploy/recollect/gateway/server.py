@@ -78,7 +78,7 @@ class GatewayConfig(ListenerConfig):
     """Most images in one Classify request."""
     ranking_threads: int = 1
     """Threads that rank; more than the cores of a replica only make all of them slower."""
-    most_wait_s: float = 0.05
+    most_wait_s: float = 0.1
     """How long a call that ranks may wait for its turn; one that would wait longer is refused at once."""
 
     def __post_init__(self) -> None:

@@ -54,10 +54,11 @@ class LogRelay:
     """Writes what `RelayHandler`s send to standard error, for the time of a `with` block."""
 
     def __init__(self) -> None:
-        # Its own directory, which only this user can enter; short, since the kernel allows 107 bytes.
-        self._directory = Path(tempfile.mkdtemp(prefix="recollect-log-", dir="/tmp"))
+        # Its own directory, which only this user can enter.
+        parent = tempfile.gettempdir()
+        self._directory = Path(tempfile.mkdtemp(prefix="recollect-log-", dir=parent if len(parent) < 60 else "/tmp"))
         self.path = self._directory / "socket"
-        """Where to send lines to."""
+        """Where to send lines to; short, since the kernel allows 107 bytes."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
 

@@ -46,8 +46,9 @@ def serve(
     whether or not those before are answered, and are timed from when they should have been sent.
 
     First one call after the other, in turns with the model call alone; then more and more until the service takes no
-    more; then 0.3 of that, whose latencies are the ones to go by; then a multiple of it. The generator takes processors
-    of the same machine. A service that runs elsewhere is loaded with --target and --requests: warn whoever owns it.
+    more; then 0.3 of that, whose latencies are the ones to go by; then a multiple of it, by callers who send every call
+    and by such as heed refusals, as our clients do. The generator takes processors of the same machine. A service that
+    runs elsewhere is loaded with --target and --requests: warn whoever owns it.
 
     Examples:
 
@@ -103,7 +104,7 @@ def _tell(kind: str, step: "Offered") -> None:
     """One line a step, while it goes on."""
     refused = ", ".join(f"{count:,} {code}" for code, count in step.refused().most_common()) or "none refused"
     err.print(
-        f"{kind:<10} {step.rate:8,.0f} calls/s offered, {step.goodput:8,.0f} answered, "
+        f"{kind:<16} {step.rate:8,.0f} calls/s offered, {step.goodput:8,.0f} answered, "
         f"p50 {step.taken_ms(50):7.1f} ms, p99 {step.taken_ms(99):7.1f} ms, {refused}",
         highlight=False,
         markup=False,
@@ -127,10 +128,9 @@ def _show(result: "LoadResult", origin: dict[str, Any]) -> None:
             + ("" if quiet.proxied_ms is None else f"; through Ray Serve's proxy {quiet.proxied_ms:.2f} ms"),
             highlight=False,
         )
-    if result.overloaded is not None:
-        over = result.overloaded
+    for over in result.overloaded:
         out.print(
-            f"{over.factor:g} times that: {over.goodput_share:.0%} of it answered, the others refused within "
-            f"{over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s",
+            f"{over.callers}: {over.factor:g} times that, {over.goodput_share:.0%} of it answered, the others refused "
+            f"within {over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s",
             highlight=False,
         )

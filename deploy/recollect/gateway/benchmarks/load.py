@@ -16,10 +16,13 @@ from recollect.gateway.benchmarks.proxy import free_port, proxied, start_proxy
 from recollect.gateway.benchmarks.saturation import OnStep, Overloaded, Ramp, climb, overload, saturation_of
 from recollect.gateway.benchmarks.service import Sender, ServiceSizes, benched_service
 from recollect_api.channel import ChannelConfig
+from recollect_api.throttling import Throttle
 from recsys.history.benchmarks.running import new_event_loop
 
 WELL_BELOW = 0.3
 """Share of the saturation at which latencies are told."""
+SEND_ALL, HEED = "overload", "overload, heeded"
+"""Who overloads the service: callers who send every call, and such as heed refusals."""
 QUIET_CALLS = 300
 TIMEOUT_S = 5.0
 
@@ -52,17 +55,16 @@ class LoadResult:
     saturation: float
     """Answers a second, at most."""
     well_below: Offered
-    overloaded: Overloaded | None
+    overloaded: list[Overloaded]
+    """By callers who send every call, and by those who heed refusals as our clients do; empty where it was left out."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One row each step, flat."""
         told = [("ramp", step) for step in self.steps] + [("well below", self.well_below)]
-        if self.overloaded is not None:
-            told.append(("overload", self.overloaded.offered))
-        return [self._row(kind, step) for kind, step in told]
+        rows = [self._row(kind, step, None) for kind, step in told]
+        return rows + [self._row(over.callers, over.offered, over) for over in self.overloaded]
 
-    def _row(self, kind: str, step: Offered) -> dict[str, Any]:
-        over = self.overloaded if kind == "overload" else None
+    def _row(self, kind: str, step: Offered, over: Overloaded | None) -> dict[str, Any]:
         quiet = self.overhead
         return {
             "kind": kind,
@@ -158,17 +160,20 @@ def _loaded(
                 send, rate=WELL_BELOW * saturation, seconds=max(20.0, 3 * config.step_seconds), random=random
             )
             on_step("well below", well_below)
-            overloaded = None
-            if config.overload_factor > 0:
-                on_stage("far more than it takes")
-                overloaded = await overload(
+            overloaded = []
+            for callers, throttle in ((SEND_ALL, None), (HEED, Throttle())) if config.overload_factor > 0 else ():
+                on_stage(f"far more than it takes: {callers}")
+                send.throttle = throttle
+                over = await overload(
                     send,
+                    callers=callers,
                     saturation=saturation,
                     factor=config.overload_factor,
                     seconds=config.overload_seconds,
                     random=random,
                     on_step=on_step,
                 )
+                overloaded.append(over)
         finally:
             await send.close()
         return LoadResult(

@@ -1,6 +1,6 @@
 """Tell what was measured under load as a page: figures, the machine, and two plots."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from recollect.gateway.benchmarks.load import LoadResult
-from recollect.gateway.benchmarks.open_loop import Offered
+from recollect.gateway.benchmarks.saturation import Overloaded
 
 REPORT_FILE, ROWS_FILE, RAMP_PLOT, OVERLOAD_PLOT = "report.md", "rows.parquet", "ramp.png", "overload.png"
 
@@ -19,13 +19,13 @@ def write_report(directory: Path, result: LoadResult, origin: Mapping[str, Any])
     rows = result.rows()
     pl.DataFrame([{**row, "codes": str(row["codes"]), **origin} for row in rows]).write_parquet(directory / ROWS_FILE)
     _plot_ramp(directory / RAMP_PLOT, result)
-    if result.overloaded is not None:
-        _plot_overload(directory / OVERLOAD_PLOT, result.overloaded.offered)
+    if result.overloaded:
+        _plot_overload(directory / OVERLOAD_PLOT, result.overloaded)
     (directory / REPORT_FILE).write_text(_page(result, rows, origin), encoding="utf-8")
 
 
 def _page(result: LoadResult, rows: list[dict[str, Any]], origin: Mapping[str, Any]) -> str:
-    sizes, quiet, over = result.sizes, result.overhead, result.overloaded
+    sizes, quiet = result.sizes, result.overhead
     lines = ["# The service under load", "", ", ".join(f"{name} {value}" for name, value in origin.items()), ""]
     if sizes is not None:
         lines += [
@@ -43,17 +43,18 @@ def _page(result: LoadResult, rows: list[dict[str, Any]], origin: Mapping[str, A
         ]
         if quiet.proxied_ms is not None:
             lines += [f"- the same through Ray Serve's own gRPC proxy: {quiet.proxied_ms:.2f} ms"]
-    if over is not None:
+    for over in result.overloaded:
         lines += [
-            f"- {over.factor:g} times what it takes, for {over.offered.seconds:.0f} s: {over.goodput_share:.0%} of it "
-            f"answered, refusals within {over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s"
+            f"- {over.callers}: {over.factor:g} times what it takes, for {over.offered.seconds:.0f} s: "
+            f"{over.goodput_share:.0%} of it answered, refusals within {over.refused_p99_ms:.1f} ms (p99), well again "
+            f"after {over.recovery_s:.1f} s"
         ]
     lines += ["", "| | offered/s | answered/s | p50 ms | p99 ms | errors |", "|---|---:|---:|---:|---:|---:|"]
     for row in rows:
         told = (row["kind"], row["offered_rps"], row["goodput_rps"], row["p50_ms"], row["p99_ms"], row["errors"])
         lines.append("| " + " | ".join("" if each is None else str(each) for each in told) + " |")
     lines += ["", f"![latency by what is offered]({RAMP_PLOT})"]
-    lines += [f"![answers under overload]({OVERLOAD_PLOT})"] if over is not None else []
+    lines += [f"![answers under overload]({OVERLOAD_PLOT})"] if result.overloaded else []
     return "\n".join(lines) + "\n"
 
 
@@ -74,15 +75,16 @@ def _plot_ramp(path: Path, result: LoadResult) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _plot_overload(path: Path, offered: Offered) -> None:
+def _plot_overload(path: Path, overloads: Sequence[Overloaded]) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = figure.subplots()
-    # When a call ended, not when it began: what is counted is what the service did in that second.
-    ended = (offered.due_s + offered.taken_s).astype(int)
-    for name, of_these in (("answered", offered.answered), ("refused", ~offered.answered)):
-        axes.plot(np.bincount(ended[of_these], minlength=ended.max() + 1), label=name)
-    axes.set(xlabel="seconds", ylabel="calls/s")
-    axes.legend()
+    figure = Figure(figsize=(8, 3 * len(overloads)), layout="constrained")
+    for axes, over in zip(np.atleast_1d(figure.subplots(len(overloads), 1)), overloads, strict=True):
+        offered = over.offered
+        # When a call ended, not when it began: what is counted is what the service did in that second.
+        ended = (offered.due_s + offered.taken_s).astype(int)
+        for name, of_these in (("answered", offered.answered), ("refused", ~offered.answered)):
+            axes.plot(np.bincount(ended[of_these], minlength=ended.max() + 1), label=name)
+        axes.set(title=over.callers, xlabel="seconds", ylabel="calls/s")
+        axes.legend()
     figure.savefig(path, dpi=120)

@@ -36,6 +36,8 @@ class Ramp:
 class Overloaded:
     """What became of calls while a multiple of what can be answered was offered, and afterwards."""
 
+    callers: str
+    """Who called."""
     offered: Offered
     factor: float
     """What was offered, by the saturation."""
@@ -69,14 +71,22 @@ def saturation_of(steps: list[Offered]) -> float:
 
 
 async def overload(
-    send: Send, *, saturation: float, factor: float, seconds: float, random: np.random.Generator, on_step: OnStep
+    send: Send,
+    *,
+    callers: str,
+    saturation: float,
+    factor: float,
+    seconds: float,
+    random: np.random.Generator,
+    on_step: OnStep,
 ) -> Overloaded:
     """Offer `factor` times the saturation, then half of it for as long as recovery may take."""
     offered = await offer(send, rate=factor * saturation, seconds=seconds, random=random)
-    on_step("overload", offered)
+    on_step(callers, offered)
     after = await offer(send, rate=0.5 * saturation, seconds=10.0, random=random)
     on_step("after it", after)
     return Overloaded(
+        callers=callers,
         offered=offered,
         factor=factor,
         goodput_share=offered.goodput / saturation,

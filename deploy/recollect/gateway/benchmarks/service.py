@@ -22,6 +22,8 @@ from recollect.gateway.benchmarks.running import append_history, random_model
 from recollect.gateway.models import ServedModel
 from recollect.settings import Settings
 from recollect_api.channel import ChannelConfig, open_async_channel
+from recollect_api.errors import Unavailable
+from recollect_api.throttling import OVERLOADED, THROTTLED, Throttle
 from recollect_api.v1 import recommender_pb2
 from recsys.history import HistoryConfig, HistoryStore
 
@@ -88,7 +90,7 @@ def benched_service(
         redis = stack.enter_context(EmbeddedRedis(place / "redis"))
         on_stage(f"appending {sizes.users} histories of {sizes.history:,} behaviours")
         random = np.random.default_rng(4)
-        histories = asyncio.run(_append_all(redis.url, sizes, model, random))
+        histories = asyncio.run(append_histories(redis.url, sizes, model, random))
         on_stage("starting Ray and the gateways")
         stack.enter_context(ray_cluster(settings, serving=True))
         if before_gateways is not None:
@@ -112,6 +114,8 @@ class Sender:
     """
 
     def __init__(self, config: ChannelConfig, requests: Sequence[bytes], *, connections: int, timeout_s: float) -> None:
+        self.throttle: Throttle | None = None
+        """What keeps calls back that would most likely be refused, as in our own clients; None: all are sent."""
         self._channels = [open_async_channel(config) for _ in range(connections)]
         methods = [
             channel.unary_unary(SCORE, response_deserializer=recommender_pb2.ScoreResponse.FromString)
@@ -122,12 +126,23 @@ class Sender:
         self._timeout_s = timeout_s
 
     async def __call__(self, number: int) -> str:
-        """Make the call whose turn it is; the name of its status."""
+        """Make the call whose turn it is; the name of its status, or `THROTTLED`."""
         try:
+            if self.throttle is not None:
+                self.throttle.require()
             await next(self._methods)(self._requests[number % len(self._requests)], timeout=self._timeout_s)
+        except Unavailable:
+            return THROTTLED
         except grpc.aio.AioRpcError as error:
-            return str(error.code().name)
+            code = str(error.code().name)
+            self._note(OVERLOADED if code == "RESOURCE_EXHAUSTED" else code)
+            return code
+        self._note("")
         return OK
+
+    def _note(self, reason: str) -> None:
+        if self.throttle is not None:
+            self.throttle.note(reason)
 
     async def connect(self) -> None:
         """Wait until every connection is there."""
@@ -140,9 +155,10 @@ class Sender:
             await channel.close()
 
 
-async def _append_all(
+async def append_histories(
     redis_url: str, sizes: ServiceSizes, model: ServedModel, random: np.random.Generator
 ) -> dict[str, npt.NDArray[np.int64]]:
+    """Give every user a history of popular items; items of each by user, as the store reads them."""
     async with HistoryStore(redis_url, config=HistoryConfig(timeout_s=10.0)) as store:
         users = [f"user-{number}" for number in range(sizes.users)]
         for user in users:
