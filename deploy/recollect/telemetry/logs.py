@@ -5,6 +5,7 @@ A line holds no token, no user's id, no picture and nothing else that a caller s
 
 import json
 import logging
+import re
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +15,13 @@ from typing import Literal
 from recollect.gateway.request_ids import request_id
 from recollect.telemetry.current import current
 from recollect.telemetry.log_relay import RelayHandler
+from recsys.history.config import HistoryConfig
 
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+# An id has no brace there: keys hold it escaped.
+_HISTORY_KEY = re.compile(rf"({re.escape(HistoryConfig().prefix)}\{{)[^}}]*\}}")
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _OURS = ("recollect", "recsys", "retrieval")
 """Loggers whose level is the setting's; other libraries say only what is wrong."""
@@ -44,12 +48,12 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_users(record.getMessage()),
             **_of_the_call(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            told["trace"] = self.formatException(record.exc_info)
+            told["trace"] = without_users(self.formatException(record.exc_info))
         told["process"] = record.process
         return json.dumps(told, default=str)
 
@@ -59,6 +63,10 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        return without_users(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """See `logging.Formatter`."""
@@ -86,6 +94,11 @@ def write_logs(config: LogConfig) -> None:
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(config.level.upper())
+
+
+def without_users(text: str) -> str:
+    """`text` without the users in keys of Redis, which errors of the history store name."""
+    return _HISTORY_KEY.sub(r"\1user}", text)
 
 
 def default_format() -> LogFormat:

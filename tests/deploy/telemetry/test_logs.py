@@ -6,13 +6,16 @@ import logging
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 
 import pytest
+from redis import Redis
 
 from recollect.gateway.request_ids import request_id
 from recollect.telemetry.current import Call, current
 from recollect.telemetry.log_relay import LogRelay, RelayHandler
 from recollect.telemetry.logs import JsonFormatter, LogConfig, TextFormatter, default_format, write_logs
+from recollect_api import Event
 
 
 def record(message, *given, level=logging.WARNING, **fields):
@@ -48,6 +51,32 @@ def test_text_names_the_call_in_one_line(in_a_call):
     line = TextFormatter().format(record("slow"))
     assert line.endswith(r'WARNING recollect.part: slow [request "r\"1\nX"]')
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()], ids=["json", "text"])
+def test_users_in_keys_of_redis_are_left_out(gateway, client, redis_server, formatter):
+    """What the history store says of a key is for who looks at Redis; the log is read by others."""
+    user = "very}: secret,\nuser"
+    with Redis.from_url(redis_server.url) as admin:
+        admin.set(gateway.store.key_of(user), "no history")
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda each: lines.append(formatter.format(each))
+    logging.getLogger("recollect").addHandler(handler)
+    try:
+        client.score(user, [1])
+        for refused in (
+            lambda: client.append(user, [Event(item_id=1, time=datetime.now(UTC))]),
+            lambda: client.list_history(user),
+        ):
+            with pytest.raises(Exception, match="log has the reason"):
+                refused()
+    finally:
+        logging.getLogger("recollect").removeHandler(handler)
+    whole = "\n".join(lines)
+    assert whole.count("HISTORYFORMAT") >= 3
+    assert whole.count("recollect:history:{user}") >= 2
+    assert "secret" not in whole
 
 
 def test_an_error_brings_its_trace():
