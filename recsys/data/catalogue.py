@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recsys.data.lookup import Lookup, lookup_of
 from recsys.errors import DataError, StoreError
 
 ITEMS_FILE = "items.parquet"
@@ -51,6 +52,10 @@ class Catalogue:
     """[V + 1] the log's own string keys, or None where its ids were integers."""
     category_keys: pl.Series | None = None
     """[C + 1] the log's own string keys, or None where its ids were integers."""
+    _lookup: Lookup = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_lookup", lookup_of(self.item_ids[1:]))
 
     @property
     def n_items(self) -> int:
@@ -64,12 +69,9 @@ class Catalogue:
 
     def rows_of(self, item_ids: npt.ArrayLike) -> npt.NDArray[np.int32]:
         """Item rows of `item_ids` (any shape, int64), 0 where an id is not in the catalogue."""
-        ids = np.asarray(item_ids, dtype=np.int64)
-        known = self.item_ids[1:]
-        if len(known) == 0:
-            return np.zeros(ids.shape, dtype=np.int32)
-        at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-        return np.where(known[at] == ids, at + 1, UNKNOWN_ROW).astype(np.int32)
+        # Rows count from 1, so that what is absent, at −1, has row 0.
+        places = self._lookup.places_of(np.asarray(item_ids, dtype=np.int64))
+        return (places + 1).astype(np.int32)
 
     def name_of(self, item_id: int) -> str:
         """What to show a person for `item_id`: its key where the log had one, else the number."""
