@@ -152,6 +152,11 @@ def _state(told: "Figures") -> "Table":
     table.add_row("calls that Redis failed, a second", f"{told.redis_errors_per_s:.1f}")
     histories = "none" if told.history_p50 is None else f"{told.history_p50:,.0f} and {told.history_p99:,.0f}"
     table.add_row("length of histories, p50 and p99", histories)
+    for each in told.canaries:
+        table.add_row(
+            f"canary {each.version}, compared {each.compared_per_s:,.1f} times a second",
+            f"scores apart by {each.score_change:.4f}, first ten shared {each.top_shared:.0%}",
+        )
     return table
 
 

@@ -56,6 +56,18 @@ class ProcessFigures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CanaryFigures:
+    """How far a model that is tried agrees with what went out."""
+
+    version: str
+    compared_per_s: float
+    score_change: float
+    """Mean absolute difference of scores."""
+    top_shared: float
+    """Mean share of the first ten candidates that both have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
     """What a service does, over an interval."""
 
@@ -77,6 +89,8 @@ class Figures:
     history_p50: float | None
     """Behaviours that answers were computed with; None where none was."""
     history_p99: float | None
+    canaries: tuple[CanaryFigures, ...]
+    """Those that were compared meanwhile."""
     serving: tuple[ServingFigures, ...]
     processes: tuple[ProcessFigures, ...]
 
@@ -99,6 +113,7 @@ def figures(before: Snapshot, now: Snapshot) -> Figures:
         redis_errors_per_s=grown.rate("recollect_redis_errors_total"),
         history_p50=grown.quantile(0.5, "recollect_history_events"),
         history_p99=grown.quantile(0.99, "recollect_history_events"),
+        canaries=tuple(_canaries(grown)),
         serving=tuple(sorted(_serving(now), key=lambda each: (each.kind, each.name, each.version))),
         processes=tuple(sorted(_processes(now), key=lambda each: (each.role, each.started))),
     )
@@ -190,6 +205,19 @@ def _methods(grown: _Growth) -> Iterator[MethodFigures]:
             p50_ms=_ms(grown.quantile(0.5, "recollect_call_duration_seconds", method=method)),
             p99_ms=_ms(grown.quantile(0.99, "recollect_call_duration_seconds", method=method)),
         )
+
+
+def _canaries(grown: _Growth) -> Iterator[CanaryFigures]:
+    change, shared = "recollect_canary_score_change", "recollect_canary_top_shared"
+    for version in grown.values(f"{change}_count", "version"):
+        score_change, top_shared = grown.mean(change, version=version), grown.mean(shared, version=version)
+        if score_change is not None and top_shared is not None:
+            yield CanaryFigures(
+                version=version,
+                compared_per_s=grown.rate(f"{change}_count", version=version),
+                score_change=score_change,
+                top_shared=top_shared,
+            )
 
 
 def _stages(grown: _Growth) -> Iterator[StageFigures]:

@@ -114,3 +114,25 @@ def test_everything_else_that_is_told():
     assert (version.version, version.processes) == ("b", 2)
     (process,) = told.processes
     assert (process.role, process.pid, process.started) == ("gateway", 12, 1_000.0)
+
+
+def test_how_far_a_canary_agrees_is_that_of_the_interval():
+    two, three = labels(version="2"), labels(version="3")
+    before = snapshot(
+        0.0,
+        canary_score_change_count={two: 10.0, three: 5.0},
+        canary_score_change_sum={two: 5.0, three: 5.0},
+        canary_top_shared_count={two: 10.0, three: 5.0},
+        canary_top_shared_sum={two: 0.0, three: 5.0},
+    )
+    now = snapshot(
+        2.0,
+        canary_score_change_count={two: 14.0, three: 5.0},
+        canary_score_change_sum={two: 5.4, three: 5.0},
+        canary_top_shared_count={two: 14.0, three: 5.0},
+        canary_top_shared_sum={two: 3.0, three: 5.0},
+    )
+    (canary,) = figures(before, now).canaries
+    assert (canary.version, canary.compared_per_s) == ("2", 2.0)
+    assert canary.score_change == pytest.approx(0.1)
+    assert canary.top_shared == pytest.approx(0.75)
