@@ -135,8 +135,6 @@ class Records:
     """[L] milliseconds since the Unix epoch, UTC."""
     types: npt.NDArray[np.uint8]
     """[L] EventType numbers."""
-    digests: npt.NDArray[np.uint32]
-    """[L] 24-bit digests of the event ids, 0 where none was given."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -214,18 +212,30 @@ def encode(batch: EventBatch) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> Records:
-    """What `encode` packed: arrays [L] for 18·L bytes. ValueError where the length is no multiple of 18."""
+    """What `encode` packed, without the digests: arrays [L] for 18·L bytes. ValueError where the length is no multiple
+    of 18."""
+    records = _records(data)
+    # The time is six bytes; with the two behind them, which belong to the item, it is read at once.
+    times = np.ndarray(len(records), dtype="<i8", buffer=records, strides=(RECORD_BYTES,))
+    return Records(
+        item_ids=records["item_id"].astype(np.int64),
+        times_ms=(times & MAX_TIME_MS).astype(np.int64, copy=False),
+        types=records["type"].copy(),
+    )
+
+
+def digests_in(data: bytes | memoryview) -> npt.NDArray[np.uint32]:
+    """[L] 24-bit digests of the event ids that `encode` packed, 0 where none was given."""
+    records = _records(data)
+    digests: npt.NDArray[np.uint32] = records["digest_high"].astype(np.uint32)
+    digests <<= np.uint32(16)
+    digests |= records["digest_low"]
+    return digests
+
+
+def _records(data: bytes | memoryview) -> npt.NDArray[np.void]:
     if len(data) % RECORD_BYTES:
         raise ValueError(
             f"records must be a multiple of {RECORD_BYTES} bytes, got {len(data)}; pass them without the header"
         )
-    records = np.frombuffer(data, dtype=RECORD)
-    times_ms = records["time_high"].astype(np.int64)
-    times_ms <<= 32
-    times_ms |= records["time_low"]
-    digests = records["digest_high"].astype(np.uint32)
-    digests <<= np.uint32(16)
-    digests |= records["digest_low"]
-    return Records(
-        item_ids=records["item_id"].astype(np.int64), times_ms=times_ms, types=records["type"].copy(), digests=digests
-    )
+    return np.frombuffer(data, dtype=RECORD)
