@@ -60,7 +60,7 @@ def test_versions_are_seen_checked_moved_and_removed_on_another_machine(
     ]
     assert listed[0]["test"] == {"auc": 0.5}
     verified = on("b", "model", "verify", "dare@stable")
-    assert verified.stdout == f"dare/{versions[1]} is whole\n"
+    assert verified.stdout == f"dare/{versions[1]} is whole, and answers as it did\n"
     assert f"fetching dare/{versions[1]}" in verified.stderr
     assert [row["where"] for row in rows(on("b", "model", "list", "--json"))] == [["shared"], ["here", "shared"]]
     assert "here, shared" in on("b", "model", "list").stdout
