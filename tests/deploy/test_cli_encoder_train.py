@@ -57,6 +57,7 @@ def test_train_publishes_an_encoder_that_later_commands_find(run, pictures, ray_
     assert again["encoder"] == trained["encoder"], "a finished run is found again"
 
 
+@pytest.mark.slow
 def test_a_class_can_be_held_out_of_labelled_pictures(run, pictures, ray_node):
     words = ("encoder", "train", pictures, "--descriptors", "demo-shop", *SMALL, "--json")
     everything, without = row(run(*words)), row(run(*words, "--hold-out", "scarf"))

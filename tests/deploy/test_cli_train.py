@@ -53,6 +53,7 @@ def test_train_publishes_what_evaluate_measures(run: Callable[..., Result], stor
     assert "GAUC" in table.stdout
 
 
+@pytest.mark.slow
 def test_a_baseline_is_trained_measured_and_never_served(
     run: Callable[..., Result], store: Path, ray_node: None
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_baseline_is_trained_measured_and_never_served(
         assert "holds a baseline to compare with, 'twin': only 'dare' models are served and indexed" in told
 
 
+@pytest.mark.slow
 def test_train_reads_a_log_and_keeps_its_store(run: Callable[..., Result], tmp_path: Path, ray_node: None) -> None:
     from recsys.data.shop import write_taobao_csv
 

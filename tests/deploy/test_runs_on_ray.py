@@ -32,6 +32,7 @@ def test_each_worker_knows_its_place_and_has_its_processors(ray_node: None, tmp_
     assert len({place[3] for place in places} | {os.getpid()}) == 3
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_once_and_not_tried_again(ray_node: None, tmp_path: Path) -> None:
     def train(run, worker):
         with (run / "attempts").open("a") as file:
@@ -43,6 +44,7 @@ def test_a_mistake_is_told_once_and_not_tried_again(ray_node: None, tmp_path: Pa
     assert (tmp_path / "attempts").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_one_workers_mistake_ends_those_who_wait_for_it(ray_node: None, tmp_path: Path) -> None:
     def train(run, worker):
         from retrieval.runs.workers import wait_for
@@ -83,6 +85,7 @@ def test_a_lost_worker_is_replaced(ray_node: None, tmp_path: Path) -> None:
     assert first != second
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_well_forgets_an_earlier_mistake(ray_node: None, tmp_path: Path) -> None:
     def mistaken(run, worker):
         raise RunError("no")

@@ -83,6 +83,7 @@ def test_a_lost_worker_is_replaced_and_changes_nothing(shop: EventStore, ray_nod
     assert load_model(results[0]).metrics == whole.metrics
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_data_is_told_and_not_retried(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
     config = with_overrides(CONFIG, samples=SampleConfig(protocol=LeaveLastOut(min_events=100_000)))
     with pytest.raises(DataError, match=r"no train targets in .* use a protocol with lower thresholds"):

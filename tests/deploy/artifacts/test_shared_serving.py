@@ -70,6 +70,7 @@ def test_an_index_that_another_machine_builds_answers(url_of: Callable[[str], st
     followed.close()
 
 
+@pytest.mark.slow
 def test_an_index_that_cannot_be_fetched_is_tried_again(
     url_of: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,6 +15,8 @@ from retrieval.composed.training import config as configs
 from retrieval.composed.training.config import ComposedTrainConfig, PretrainConfig
 from retrieval.composed.vision import CompactVisionConfig
 
+pytestmark = pytest.mark.slow  # all of them wait for a pretraining
+
 
 @pytest.fixture(scope="module")
 def var(tmp_path_factory):
@@ -93,7 +95,6 @@ def test_training_publishes_a_model_that_later_commands_find(run, drawn, start):
     assert again["model"] == trained["model"], "a finished run is found again"
 
 
-@pytest.mark.slow
 def test_two_workers_share_each_step(run, drawn, start):
     words = ("composed", "train", drawn, "--preset", "world", "--workers", "2", "--seed", "3", "--label", "", "--json")
     (trained,) = lines(run(*words))
@@ -101,7 +102,6 @@ def test_two_workers_share_each_step(run, drawn, start):
     assert {"r@1", "r_id@1"} <= trained["validation"].keys()
 
 
-@pytest.mark.slow
 def test_an_experiment_writes_table_runs_and_plot(run, drawn, start, var):
     folder = var / "report"
     result = run(
