@@ -193,6 +193,7 @@ def inputs_of(problem: Problem) -> triton_kept.Inputs:
     return triton_kept.contiguous(query, keys, None, values, None, *problem.histories(), bias, recency_values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["kept", "whole"])
 @pytest.mark.parametrize(
     ("walk", "lengths", "vocabulary"),

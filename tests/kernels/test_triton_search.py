@@ -135,6 +135,7 @@ def test_equals_the_reference(
     check(query, integers(-2, 3, (50, d), generator), rows, offsets, k, integers(-9, 9, (recencies,), generator), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", path_cases("one-pass-in-chunks", "tensor-cores", "few-targets"))
 @pytest.mark.parametrize("k", [1, 2, 31, 33, 100, 128])
 def test_every_k_with_mass_ties(k: int, path: SearchConfiguration) -> None:
@@ -160,6 +161,7 @@ def table_of(dtype: str, whole: Tensor, generator: torch.Generator) -> Table:
     return whole.to(getattr(torch, dtype))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", path_cases("one-pass", "tensor-cores", "few-targets"))
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "float8_e4m3fn"])
 @pytest.mark.parametrize(
@@ -183,6 +185,7 @@ SPECIAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "dtype"),
     [
