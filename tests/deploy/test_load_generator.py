@@ -54,6 +54,8 @@ def test_waiting_behind_others_is_counted():
     """One call of 20 ms at a time and 100 a second: the last wait for the whole backlog, not for their own 20 ms."""
     result = offered(Server(0.02), rate=100, seconds=1.0)
     assert result.taken_s.max() > 0.5
+    # What is answered after the last was due is no answer in time.
+    assert result.goodput <= 51
 
 
 def test_what_was_refused_is_no_answer():
@@ -61,7 +63,7 @@ def test_what_was_refused_is_no_answer():
     refused = result.refused()["RESOURCE_EXHAUSTED"]
     assert refused > 50
     assert result.answered.sum() == 100 - refused
-    assert result.goodput == pytest.approx((100 - refused) / 0.5)
+    assert result.goodput == pytest.approx((100 - refused) / 0.5, rel=0.1)
     assert result.taken_ms(50, answered=False) < result.taken_ms(50)
 
 

@@ -46,8 +46,9 @@ class Offered:
 
     @property
     def goodput(self) -> float:
-        """Answers a second, over the time in which calls were to be sent."""
-        return float(self.answered.sum() / self.seconds)
+        """Answers a second while calls were to be sent; what was answered later is none, or a backlog would count."""
+        in_time = self.due_s + self.taken_s <= self.seconds
+        return float((self.answered & in_time).sum() / self.seconds)
 
     @property
     def seconds(self) -> float:
