@@ -31,6 +31,7 @@ RecollectError
     └── Incident            an error that nobody foresaw (INTERNAL)
 """
 
+import asyncio
 import logging
 import math
 import uuid
@@ -367,7 +368,10 @@ async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn
     if error.retry_after_s is not None:
         # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
         trailers += (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)
-    await context.abort(status.code, status.details, trailers)
+    try:
+        await context.abort(status.code, status.details, trailers)
+    except grpc.aio.InternalError:  # the caller has gone meanwhile, and gRPC would log a trace of it
+        raise asyncio.CancelledError from None
     raise AssertionError("abort raises")
 
 
