@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from recollect.errors import SetupError
 from recollect.security.exposure import require_guarded
-from recollect.serve_app import artifact_models, gateway_application, gateway_config, telemetry_config
+from recollect.serve_app import gateway_application
+from recollect.serve_config import artifact_models, gateway_config, telemetry_config
 from recollect.settings import Settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from recollect import serve_app
+from recollect import serve_app, serve_config
 from recollect.errors import SetupError
 from recollect.settings import Settings
 from recollect_api import (
@@ -93,7 +93,7 @@ def test_settings_reach_the_encoders_process(encoder_directory, tmp_path, monkey
         max_image_bytes=5,
         max_image_pixels=7,
     )
-    config = serve_app.classification_config(settings)
+    config = serve_config.classification_config(settings)
     monkeypatch.chdir(tmp_path)
     # Replicas have another working directory.
     assert (config.encoder, config.runtime) == (str(encoder_directory), "torch")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from recollect import serve_app
+from recollect import serve_config
 from recollect.cores import usable_cores
 from recollect.settings import Settings
 
@@ -33,4 +33,4 @@ def test_a_container_has_as_many_as_its_limit(tmp_path, files, cores):
 
 @pytest.mark.parametrize(("cores", "replicas", "threads"), [(8, 2, 4), (1, 4, 1)])
 def test_replicas_of_a_node_share_its_cores(cores, replicas, threads):
-    assert serve_app.gateway_config(Settings(cores=cores, replicas=replicas), 1).ranking_threads == threads
+    assert serve_config.gateway_config(Settings(cores=cores, replicas=replicas), 1).ranking_threads == threads

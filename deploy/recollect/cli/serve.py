@@ -149,7 +149,7 @@ def serve(
 
     `recollect serve --host 0.0.0.0 --tls-cert server.pem --tls-key server.key --tokens tokens.json`
     """
-    from recollect import serve_app
+    from recollect import serve_app, serve_config
     from recollect.embedded.ray import ray_cluster
     from recollect.embedded.redis import history_redis
     from recollect.settings import Settings
@@ -185,7 +185,7 @@ def serve(
     )
     served = model if settings.recommender else None
     serve_app.check(settings, served)
-    write_logs(serve_app.log_config(settings))
+    write_logs(serve_config.log_config(settings))
     stop = _StopSignals()
     try:
         with (

@@ -9,7 +9,7 @@ from recollect.errors import RecollectError
 from recollect.gateway.composed import search_response
 from recollect.gateway.composed_checks import check_search
 from recollect.gateway.errors import InvalidCall
-from recollect.serve_app import composed_config
+from recollect.serve_config import composed_config
 from recollect.settings import Settings
 from recollect_api import composed_wire
 from recollect_api.composed_records import ComposedResults

@@ -5,7 +5,7 @@ import signal
 import psutil
 import pytest
 
-from recollect import serve_app
+from recollect import serve_app, serve_config
 from recollect.artifacts import ArtifactStore
 from recollect.composed.building import GalleryBuilder, GalleryOptions
 from recollect.composed.galleries import MadeWith
@@ -73,7 +73,7 @@ def test_settings_reach_the_models_process(var, tiny_composed, monkeypatch, tmp_
     settings = Settings(
         var=var.name, composed_replicas=1_000, gallery_label="canary", max_image_bytes=5, max_image_pixels=7
     )
-    config = serve_app.composed_config(settings, "adafocal@stable")
+    config = serve_config.composed_config(settings, "adafocal@stable")
     version = ArtifactStore(var / "models").labels("adafocal")["stable"]
     monkeypatch.chdir(tmp_path)
     # Replicas have another working directory.
@@ -81,7 +81,7 @@ def test_settings_reach_the_models_process(var, tiny_composed, monkeypatch, tmp_
     assert (config.model_name, config.indexes, config.label) == (f"adafocal/{version}", var / "indexes", "canary")
     assert (config.image_limits.max_bytes, config.image_limits.max_pixels, config.embedding_threads) == (5, 7, 1)
     # Callers learn a directory's name, not where it is.
-    assert serve_app.composed_config(settings, str(tiny_composed())).model_name == "tiny-scalar-0"
+    assert serve_config.composed_config(settings, str(tiny_composed())).model_name == "tiny-scalar-0"
 
 
 @pytest.mark.slow

@@ -31,7 +31,13 @@ from recollect.composed.sources import read_source
 from recollect.gateway.models import ModelSlot
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect.indexes.building import IndexBuilder
-from recollect.serve_app import artifact_models, catalogue_source, classification_config, composed_config, index_source
+from recollect.serve_config import (
+    artifact_models,
+    catalogue_source,
+    classification_config,
+    composed_config,
+    index_source,
+)
 from recollect.settings import Settings
 from recsys.data.catalogue import Catalogue
 from recsys.history import HistoryConfig, HistoryStore

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from pydantic import ValidationError
 
-from recollect import serve_app
+from recollect import serve_config
 from recollect.admin.server import AdminConfig, RunningAdmin
 from recollect.gateway.server import GatewayConfig
 from recollect.settings import Settings
@@ -24,9 +24,9 @@ IMAGE_LIMITS = {"max_image_bytes": 70, "max_image_pixels": 80}
 
 
 def test_every_limit_of_the_settings_reaches_the_gateway(tmp_path):
-    config = serve_app.gateway_config(Settings(**LIMITS), port=1)
+    config = serve_config.gateway_config(Settings(**LIMITS), port=1)
     assert {name: getattr(config, name) for name in LIMITS} == LIMITS
-    limits = serve_app.classification_config(Settings(var=tmp_path, **IMAGE_LIMITS)).image_limits
+    limits = serve_config.classification_config(Settings(var=tmp_path, **IMAGE_LIMITS)).image_limits
     assert (limits.max_bytes, limits.max_pixels) == (70, 80)
     # A limit that the gateway has, and nobody could set, would be found here.
     counted = {each.name for each in fields(GatewayConfig) if each.name.startswith(("max_", "history", "recommend_c"))}
