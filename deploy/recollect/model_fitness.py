@@ -5,15 +5,19 @@ from recollect.errors import ArtifactError
 from recsys.errors import StoreError
 
 
-def require_fit(artifact: Artifact) -> None:
-    """Raise ArtifactError where `artifact` cannot be loaded or fails its self-test. A baseline answers nobody, and is
-    not asked."""
+def require_fit(artifact: Artifact) -> bool:
+    """Return whether `artifact` was asked: a baseline answers nobody, and is not.
+
+    Raises ArtifactError where it cannot be loaded or fails its self-test.
+    """
     from recsys.models.dare import Dare
     from recsys.models.directory import CONFIG_FILE, read_json
     from recsys.ranking import Ranker
 
     try:
-        if read_json(artifact.directory / CONFIG_FILE).get("model") == Dare.kind:
+        asked = bool(read_json(artifact.directory / CONFIG_FILE).get("model") == Dare.kind)
+        if asked:
             Ranker.load(artifact.directory)
     except StoreError as error:
         raise ArtifactError(str(error)) from error
+    return asked

@@ -63,11 +63,11 @@ def verify_model(
     from recollect.model_fitness import require_fit
 
     artifact = _models().verify(reference)
-    require_fit(artifact)
+    asked = require_fit(artifact)
     if as_json:
         show_json([{"name": artifact.name, "version": artifact.version, "whole": True}])
     else:
-        out.print(f"{artifact.reference} is whole, and answers as it did", highlight=False)
+        out.print(f"{artifact.reference} is whole{', and answers as it did' if asked else ''}", highlight=False)
 
 
 @model_app.command(name="activate")
