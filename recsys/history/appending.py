@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recsys.history.codec import EventBatch, faults, pack
+from recsys.history.codec import EventBatch, faults, pack, pack_one
 from recsys.history.config import HistoryConfig
 from recsys.history.connection import Call
 
 REQUEST_BYTES = 8
 """Of the digest of a request id, and of the digest of what the request asks."""
+_FIRST = np.zeros(1, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +51,18 @@ class Appending:
         events = append.events
         self._append = append
         self._rejected = faults(events, latest_ms=latest_ms)
+        self._records: bytes
+        """Valid, distinct records, ascending by time, in order of arrival where times are equal."""
+        self._arrivals: npt.NDArray[np.int64]
+        """Index in the batch of each of these records."""
+        self._repeats = 0
+        """Valid events that are in the batch once more."""
+        if len(events) == 1 and not self._rejected:  # what a live event is
+            self._records, self._arrivals = pack_one(events), _FIRST
+        else:
+            self._sort(events)
+
+    def _sort(self, events: EventBatch) -> None:
         arrivals = np.arange(len(events))
         if self._rejected:
             arrivals = np.delete(arrivals, [index for index, _ in self._rejected])
@@ -62,11 +75,7 @@ class Appending:
             _, firsts = np.unique(records.view(f"S{records.itemsize}"), return_index=True)
             firsts.sort()
             records, arrivals = records[firsts], arrivals[firsts]
-        self._records = records.tobytes()
-        """Valid, distinct records, ascending by time, in order of arrival where times are equal."""
-        self._arrivals: npt.NDArray[np.int64] = arrivals
-        """Index in the batch of each of these records."""
-        self._repeats = valid - len(records)
+        self._records, self._arrivals, self._repeats = records.tobytes(), arrivals, valid - len(records)
 
     def call(self, config: HistoryConfig) -> Call:
         """What the script is called with."""

@@ -46,6 +46,8 @@ RECORD = np.dtype(
     ]
 )
 RECORD_BYTES = RECORD.itemsize
+_ONE = struct.Struct("<IHqBHB")
+"""RECORD once more, for one behaviour: numpy takes ten times as long to begin."""
 MAX_TIME_MS = 2**48 - 1
 """Latest time that a record holds, in the year 10889."""
 MAX_ITEM_ID = 2**63 - 1
@@ -197,6 +199,13 @@ def pack(batch: EventBatch) -> npt.NDArray[np.void]:
         records["digest_low"] = digests & 0xFFFF
         records["digest_high"] = digests >> 16
     return records
+
+
+def pack_one(batch: EventBatch) -> bytes:
+    """The 18 bytes of a batch of one behaviour, whose ranges are not checked either."""
+    time_ms, item_id, kind = batch.times_ms.item(), batch.item_ids.item(), batch.types.item()
+    digest = digest_of(batch.event_ids[0]) if batch.event_ids is not None else 0
+    return _ONE.pack(time_ms & 0xFFFF_FFFF, time_ms >> 32, item_id, kind, digest & 0xFFFF, digest >> 16)
 
 
 def encode(batch: EventBatch) -> bytes:
