@@ -92,6 +92,13 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Queries told apart in one step, on each worker.")] = None,
     accumulation: Annotated[int | None, typer.Option(help="Parts that a batch is computed in, to save memory.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's highest step size.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Numbers that large products are computed in: bfloat16, float32, or auto, which is bfloat16 where the "
+            "processor computes with it."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     validation_split: Annotated[str, typer.Option(help="Split measured after each epoch; empty for none.")] = "val",
     seed: Annotated[int | None, typer.Option(help="Seed of the modulator, the order and dropout.")] = None,
@@ -132,6 +139,7 @@ def train(
         batch_size=batch_size,
         accumulation=accumulation,
         learning_rate=learning_rate,
+        precision=precision and configs.precision_named(precision),
         seed=seed,
     )
     path = composed_path(settings, start)

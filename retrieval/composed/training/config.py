@@ -203,3 +203,10 @@ def reference_named(name: str) -> Reference:
     if name not in tuple(Reference):
         raise ComposedError(f"no reference {name!r}; there are {', '.join(Reference)}")
     return Reference(name)
+
+
+def precision_named(name: str) -> Precision:
+    """Which numbers a run computes in. Raises ComposedError with the names that exist."""
+    if name not in tuple(Precision):
+        raise ComposedError(f"no precision {name!r}; there are {', '.join(Precision)}")
+    return Precision(name)

@@ -20,6 +20,7 @@ from retrieval.composed.references import Reference, dataset_features, shown
 from retrieval.composed.training.config import (
     ComposedTrainConfig,
     PretrainConfig,
+    precision_named,
     preset,
     reference_named,
     with_modulation,
@@ -205,6 +206,7 @@ def test_the_published_recipe():
         pytest.param(lambda: with_modulation(TINY, "some", fixed=None), "none, fixed, scalar, vector", id="unknown β"),
         pytest.param(lambda: with_modulation(TINY, None, fixed=2), "modulation fixed", id="β of none"),
         pytest.param(lambda: reference_named("half"), "whole, rectangle, crop", id="unknown reference"),
+        pytest.param(lambda: precision_named("half"), "auto, float32, bfloat16", id="unknown precision"),
         pytest.param(lambda: preset("nothing"), "published, world", id="unknown preset"),
         pytest.param(lambda: with_overrides(PretrainConfig(), epochs=0), "epochs", id="no pass"),
     ],
