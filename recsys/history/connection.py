@@ -114,13 +114,13 @@ class Connection:
 
     async def _ask(self, commands: Sequence[Command], timeout_s: float | None) -> list[Any]:
         limit_s = self.timeout_s if timeout_s is None else timeout_s
+        until = asyncio.get_running_loop().time() + limit_s
         try:
-            async with asyncio.timeout(limit_s):
-                try:
-                    return await self._wires.ask(commands, timeout_s=limit_s)
-                except WireLost:
-                    # Once more, for a connection that a restart of Redis left dead: all that is asked bears it.
-                    return await self._wires.ask(commands, timeout_s=limit_s)
+            try:
+                return await self._wires.ask(commands, until=until)
+            except WireLost:
+                # Once more, for a connection that a restart of Redis left dead: all that is asked bears it.
+                return await self._wires.ask(commands, until=until)
         except TimeoutError:
             raise HistoryUnavailable(
                 f"Redis at {self.address} did not answer within {limit_s:g} s; try again, or allow it more time"

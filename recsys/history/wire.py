@@ -2,10 +2,12 @@
 come in the order in which they were asked for.
 
 A client of a pool takes a connection for each trip, encodes in Python, and sets a timer for every reply; for replies
-that take Redis a tenth of a millisecond that was most of the time. What is read and written here is hiredis's.
+that take Redis a tenth of a millisecond that was most of the time. What is read and written here is hiredis's, and one
+timer watches all that a connection waits for.
 """
 
 import asyncio
+import math
 import socket
 import ssl
 from collections import deque
@@ -92,6 +94,10 @@ class Wire(asyncio.Protocol):
         self._trips: deque[_Trip] = deque()
         self._transport: asyncio.Transport | None = None
         self._lost: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
+        self._watch_at = math.inf
+        """When what is overdue is looked for next."""
 
     @classmethod
     async def open(cls, endpoint: Endpoint) -> "Wire":
@@ -107,7 +113,7 @@ class Wire(asyncio.Protocol):
             )
         try:
             if endpoint.opening:
-                for reply in await wire.ask(endpoint.opening, timeout_s=OPENING_S):
+                for reply in await wire.ask(endpoint.opening, until=loop.time() + OPENING_S):
                     if isinstance(reply, Exception):
                         raise LoginRefused(str(reply)) from reply
         except BaseException:
@@ -125,18 +131,20 @@ class Wire(asyncio.Protocol):
         """Whether it can be written to, and nothing that was asked before is overdue."""
         if self._lost is not None or self._transport is None or self._transport.is_closing():
             return False
-        return not self._trips or asyncio.get_running_loop().time() < self._trips[0].until
+        return not self._trips or self._loop.time() < self._trips[0].until
 
-    async def ask(self, commands: Sequence[Command], *, timeout_s: float) -> list[Any]:
-        """A reply for each of `commands`, an error reply as an exception among them; WireLost where they do not come.
+    async def ask(self, commands: Sequence[Command], *, until: float) -> list[Any]:
+        """A reply for each of `commands`, an error reply as an exception among them.
 
-        Replies that take longer than `timeout_s` are overdue. Who gives up before hurts nobody: what comes is dropped.
+        WireLost where the connection ends before, TimeoutError where they have not come at `until`, by the event
+        loop's clock. Who gives up before hurts nobody: what comes is dropped.
         """
         if self._lost is not None or self._transport is None:
             raise self._lost or WireLost("the connection is not open")
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Any]] = loop.create_future()
-        self._trips.append(_Trip(len(commands), loop.time() + timeout_s, done))
+        done: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._trips.append(_Trip(len(commands), until, done))
+        if until < self._watch_at:
+            self._look_at(until)
         packed = [hiredis.pack_command(command) for command in commands]
         self._transport.write(packed[0] if len(packed) == 1 else b"".join(packed))
         return await done
@@ -177,7 +185,29 @@ class Wire(asyncio.Protocol):
         """Called by the event loop."""
         self._end(WireLost(str(error) if error is not None else "Redis closed the connection"))
 
+    def _look_at(self, moment: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch, self._watch_at = self._loop.call_at(moment, self._give_up), moment
+
+    def _give_up(self) -> None:
+        """Tell those whose replies are overdue; their place in the order of replies stays."""
+        self._watch, self._watch_at = None, math.inf
+        now, next_at = self._loop.time(), math.inf
+        for trip in self._trips:
+            if trip.done.done():
+                continue
+            if trip.until <= now:
+                trip.done.set_exception(TimeoutError())
+            else:
+                next_at = min(next_at, trip.until)
+        if next_at < math.inf:
+            self._look_at(next_at)
+
     def _end(self, error: WireLost) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch, self._watch_at = None, math.inf
         if self._lost is None:
             self._lost = error
         while self._trips:
@@ -195,13 +225,17 @@ class Wires:
         self._wires: list[Wire] = []
         self._opening: asyncio.Task[Wire] | None = None
 
-    async def ask(self, commands: Sequence[Command], *, timeout_s: float) -> list[Any]:
+    async def ask(self, commands: Sequence[Command], *, until: float) -> list[Any]:
         """A reply for each of `commands`, over the connection with the fewest trips before this one.
 
-        WireLost or another OSError where Redis is not reached.
+        WireLost or another OSError where Redis is not reached, TimeoutError where it has not answered at `until`.
         """
-        wire = await self._free()
-        return await wire.ask(commands, timeout_s=timeout_s)
+        for wire in self._wires:
+            if not wire.waiting and wire.usable:
+                return await wire.ask(commands, until=until)
+        async with asyncio.timeout_at(until):
+            wire = await self._free()
+        return await wire.ask(commands, until=until)
 
     def close(self) -> None:
         """End all connections."""

@@ -15,6 +15,11 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 LONG_S = 30.0
 
 
+def after(seconds: float) -> float:
+    """So many seconds from now, by the clock of the loop that runs."""
+    return asyncio.get_running_loop().time() + seconds
+
+
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Run a scenario in both event loops that the store may have; replicas of Ray have uvloop's."""
@@ -85,7 +90,7 @@ async def echo(words: list[bytes]) -> bytes:
 def test_replies_reach_who_asked_for_them(run: Run) -> None:
     async def scenario(wires: Wires) -> None:
         trips = [[("ECHO", f"{caller}-{at}") for at in range(caller % 4 + 1)] for caller in range(200)]
-        replies = await asyncio.gather(*(wires.ask(trip, timeout_s=LONG_S) for trip in trips))
+        replies = await asyncio.gather(*(wires.ask(trip, until=after(LONG_S)) for trip in trips))
         assert replies == [[word.encode() for _, word in trip] for trip in trips]
 
     run(answering(echo), scenario, most=3)
@@ -94,7 +99,7 @@ def test_replies_reach_who_asked_for_them(run: Run) -> None:
 def test_large_replies_come_whole(run: Run) -> None:
     async def scenario(wires: Wires) -> None:
         texts = [bytes([65 + at]) * 1_000_000 for at in range(8)]
-        replies = await asyncio.gather(*(wires.ask([("ECHO", text)], timeout_s=LONG_S) for text in texts))
+        replies = await asyncio.gather(*(wires.ask([("ECHO", text)], until=after(LONG_S)) for text in texts))
         assert replies == [[text] for text in texts]
 
     run(answering(echo), scenario)
@@ -105,7 +110,7 @@ def test_error_replies_are_told_among_the_others(run: Run) -> None:
         return b"-ERR no such thing\r\n" if words[-1] == b"bad" else b":1\r\n"
 
     async def scenario(wires: Wires) -> None:
-        one, error, other = await wires.ask([("GET", "a"), ("GET", "bad"), ("GET", "b")], timeout_s=LONG_S)
+        one, error, other = await wires.ask([("GET", "a"), ("GET", "bad"), ("GET", "b")], until=after(LONG_S))
         assert (one, other) == (1, 1)
         assert str(error) == "ERR no such thing"
 
@@ -121,10 +126,10 @@ def test_what_comes_late_is_dropped_and_the_connection_goes_on(run: Run) -> None
         return await echo(words)
 
     async def scenario(wires: Wires) -> None:
-        slow = asyncio.ensure_future(wires.ask([("ECHO", "slow")], timeout_s=LONG_S))
+        slow = asyncio.ensure_future(wires.ask([("ECHO", "slow")], until=after(LONG_S)))
         await asyncio.sleep(0.05)
         slow.cancel()
-        behind = asyncio.ensure_future(wires.ask([("ECHO", "behind")], timeout_s=LONG_S))
+        behind = asyncio.ensure_future(wires.ask([("ECHO", "behind")], until=after(LONG_S)))
         await asyncio.sleep(0.05)
         may_answer.set()
         assert await behind == [b"behind"]
@@ -144,13 +149,51 @@ def test_a_connection_on_which_something_is_overdue_is_left(run: Run) -> None:
             pass
 
     async def scenario(wires: Wires) -> None:
-        stuck = asyncio.ensure_future(wires.ask([("ECHO", "a")], timeout_s=0.1))
+        stuck = asyncio.ensure_future(wires.ask([("ECHO", "a")], until=after(0.1)))
         await asyncio.sleep(0.2)
-        assert await wires.ask([("ECHO", "b")], timeout_s=LONG_S) == [b"b"]
-        with pytest.raises(WireLost):
+        assert await wires.ask([("ECHO", "b")], until=after(LONG_S)) == [b"b"]
+        with pytest.raises(TimeoutError):
             await stuck
 
     run(serve, scenario)
+
+
+def test_of_those_who_share_a_connection_each_waits_as_long_as_it_would(run: Run) -> None:
+    may_answer = asyncio.Event()
+
+    async def answer(words: list[bytes]) -> bytes:
+        await may_answer.wait()
+        return await echo(words)
+
+    async def scenario(wires: Wires) -> None:
+        ended: list[str] = []
+
+        async def wait(name: str, seconds: float) -> None:
+            try:
+                await wires.ask([("ECHO", name)], until=after(seconds))
+                ended.append(f"{name} is answered")
+            except TimeoutError:
+                ended.append(f"{name} gives up")
+
+        waiting = [asyncio.ensure_future(wait(f"{seconds}", seconds)) for seconds in (0.4, 0.1, LONG_S, 0.2)]
+        await asyncio.gather(waiting[0], waiting[1], waiting[3])
+        may_answer.set()
+        await waiting[2]
+        assert ended == ["0.1 gives up", "0.2 gives up", "0.4 gives up", f"{LONG_S} is answered"]
+
+    run(answering(answer), scenario)
+
+
+def test_who_waits_for_a_connection_gives_up_in_time_too(run: Run) -> None:
+    async def serve(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1_000):  # a login that is never answered
+            pass
+
+    async def scenario(wires: Wires) -> None:
+        with pytest.raises(TimeoutError):
+            await wires.ask([("PING",)], until=after(0.1))
+
+    run(serve, scenario, query="?password=s3")
 
 
 def test_who_waits_when_the_connection_ends_is_told(run: Run) -> None:
@@ -159,7 +202,7 @@ def test_who_waits_when_the_connection_ends_is_told(run: Run) -> None:
 
     async def scenario(wires: Wires) -> None:
         with pytest.raises(WireLost, match="closed"):
-            await wires.ask([("GET", "a")], timeout_s=LONG_S)
+            await wires.ask([("GET", "a")], until=after(LONG_S))
 
     run(serve, scenario)
 
@@ -170,7 +213,7 @@ def test_another_protocol_is_named(run: Run) -> None:
 
     async def scenario(wires: Wires) -> None:
         with pytest.raises(WireLost, match="does not speak Redis's protocol"):
-            await wires.ask([("GET", "a")], timeout_s=LONG_S)
+            await wires.ask([("GET", "a")], until=after(LONG_S))
 
     run(answering(answer), scenario)
 
@@ -183,7 +226,7 @@ def test_login_name_and_database_come_first(run: Run) -> None:
         return b"+OK\r\n"
 
     async def scenario(wires: Wires) -> None:
-        await wires.ask([("PING",)], timeout_s=LONG_S)
+        await wires.ask([("PING",)], until=after(LONG_S))
 
     run(answering(answer), scenario, query="?username=me&password=s3%20t&client_name=x&db=3")
     assert said == [[b"AUTH", b"me", b"s3 t"], [b"CLIENT", b"SETNAME", b"x"], [b"SELECT", b"3"], [b"PING"]]
@@ -194,7 +237,7 @@ def test_a_login_that_is_refused_is_told_to_all_who_wait_for_it(run: Run) -> Non
         return b"-WRONGPASS invalid username-password pair\r\n"
 
     async def scenario(wires: Wires) -> None:
-        asked = [wires.ask([("PING",)], timeout_s=LONG_S) for _ in range(3)]
+        asked = [wires.ask([("PING",)], until=after(LONG_S)) for _ in range(3)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(each) for each in outcomes] == [LoginRefused] * 3
 
@@ -210,7 +253,7 @@ def test_no_more_connections_than_allowed_are_opened(run: Run) -> None:
 
     async def scenario(wires: Wires) -> None:
         for _ in range(20):
-            await asyncio.gather(*(wires.ask([("ECHO", "x")], timeout_s=LONG_S) for _ in range(20)))
+            await asyncio.gather(*(wires.ask([("ECHO", "x")], until=after(LONG_S)) for _ in range(20)))
 
     run(serve, scenario, most=4)
     assert 1 < len(opened) <= 4
