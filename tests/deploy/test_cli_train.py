@@ -116,6 +116,7 @@ def test_mistakes_are_one_clear_line(run: Callable[..., Result], words: tuple[st
     assert "Traceback" not in result.output
 
 
+@pytest.mark.slow
 def test_a_model_is_not_measured_on_another_catalogue(
     run: Callable[..., Result], store: Path, tmp_path: Path, ray_node: None
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_model_is_not_measured_on_another_catalogue(
     assert "another catalogue than dare@stable was trained on" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_run_directory_is_not_shared_by_two_configurations(
     run: Callable[..., Result], store: Path, ray_node: None
 ) -> None:

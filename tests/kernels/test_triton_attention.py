@@ -156,6 +156,12 @@ def assert_equals_reference(
     return grads
 
 
+ODD = [
+    pytest.param(float("nan"), id="nan"),
+    *(pytest.param(float(each), id=each, marks=pytest.mark.slow) for each in ("inf", "-inf")),
+]
+
+
 @pytest.mark.parametrize("problem", CASES)
 def test_kept_equals_the_reference(problem: Problem) -> None:
     assert_equals_reference(problem, problem.positions())
@@ -179,7 +185,7 @@ def test_a_position_named_twice_counts_twice() -> None:
     assert_equals_reference(problem, torch.tensor([[[2, 4, 2, -1, 2]]], device=DEVICE))
 
 
-@pytest.mark.parametrize("k", [1, 16, 17, 40])
+@pytest.mark.parametrize("k", [1, 17, *(pytest.param(k, marks=pytest.mark.slow) for k in (16, 40))])
 def test_more_kept_than_a_tile_holds(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_kept, "_TILE", 16)
     problem = Problem(lengths=(50, 18), targets=2, r=8, k=k)
@@ -366,7 +372,7 @@ def test_positions_beyond_the_history_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("pool", ["kept", "whole"])
-@pytest.mark.parametrize("longest", [63, 64, 1000])
+@pytest.mark.parametrize("longest", [64, *(pytest.param(bound, marks=pytest.mark.slow) for bound in (63, 1000))])
 def test_any_bound_of_the_lengths_gives_the_same(longest: int, pool: str) -> None:
     problem = Problem(lengths=(63, 5), r=8)
     positions = problem.positions() if pool == "kept" else None
@@ -380,7 +386,7 @@ def test_any_bound_of_the_lengths_gives_the_same(longest: int, pool: str) -> Non
 
 
 @pytest.mark.parametrize("pool", ["kept", "whole"])
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")], ids=str)
+@pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("all_rows", [False, True], ids=["one-row", "all-rows"])
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # the interpreter computes in numpy
 def test_scores_that_are_no_numbers(odd: float, all_rows: bool, pool: str) -> None:
@@ -400,7 +406,7 @@ def test_scores_that_are_no_numbers(odd: float, all_rows: bool, pool: str) -> No
 
 
 @pytest.mark.parametrize("pool", ["kept", "whole"])
-@pytest.mark.parametrize("odd", [float("nan"), float("inf"), float("-inf")], ids=str)
+@pytest.mark.parametrize("odd", ODD)
 @pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")
 def test_gradients_of_scores_that_are_no_numbers(odd: float, pool: str) -> None:
     """The one history that holds the odd row, and the rows in it, receive what the reference gives; no other does."""

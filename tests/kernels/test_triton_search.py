@@ -57,8 +57,23 @@ PATHS = {
 }
 
 
+QUICK = ("one-pass-in-chunks", "tensor-cores", "few-targets")
+"""One path of each kind; the others vary sizes, and are tried by the slow tests."""
+
+
 def path_cases(*names: str) -> list[object]:
     return [pytest.param(PATHS[name], id=name) for name in names or PATHS]
+
+
+def every_path() -> list[object]:
+    return [
+        pytest.param(path, id=name, marks=[] if name in QUICK else [pytest.mark.slow]) for name, path in PATHS.items()
+    ]
+
+
+def every_table(*names: str) -> list[object]:
+    """fp32 and, slow, what rounds it."""
+    return ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in names)]
 
 
 def fitted(path: SearchConfiguration, k: int) -> SearchConfiguration:
@@ -124,7 +139,7 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize("path", path_cases())
+@pytest.mark.parametrize("path", every_path())
 @pytest.mark.parametrize(("lengths", "targets", "d", "k", "recencies"), SIZES)
 def test_equals_the_reference(
     lengths: list[int], targets: int, d: int, k: int, recencies: int, path: SearchConfiguration
@@ -144,7 +159,7 @@ def test_every_k_with_mass_ties(k: int, path: SearchConfiguration) -> None:
     check(integers(-1, 2, (3, 2, 8), generator), integers(-1, 2, (9, 8), generator), rows, offsets, k, None, path)
 
 
-@pytest.mark.parametrize("path", path_cases())
+@pytest.mark.parametrize("path", every_path())
 def test_a_history_of_equal_scores_gives_the_oldest(path: SearchConfiguration) -> None:
     rows, offsets = torch.zeros(1_100, dtype=torch.int64, device=DEVICE), torch.tensor([0, 1_100], device=DEVICE)
     query, keys = torch.ones(1, 2, 3, device=DEVICE), torch.ones(1, 3, device=DEVICE)
@@ -250,8 +265,10 @@ def absent_as_brute_force(
     return torch.tensor(found).view(*query.shape[:2], k).tolist()
 
 
-@pytest.mark.parametrize("path", path_cases())
-@pytest.mark.parametrize("nan_share", [0.0, 0.97], ids=["numbers", "mostly-nan"])
+@pytest.mark.parametrize("path", every_path())
+@pytest.mark.parametrize(
+    "nan_share", [pytest.param(0.0, id="numbers"), pytest.param(0.97, id="mostly-nan", marks=pytest.mark.slow)]
+)
 def test_rows_outside_the_table_are_absent(path: SearchConfiguration, nan_share: float) -> None:
     generator = torch.Generator().manual_seed(5)
     keys = integers(-2, 3, (60, 4), generator)
@@ -270,7 +287,7 @@ def test_rows_outside_the_table_are_absent(path: SearchConfiguration, nan_share:
 
 
 @pytest.mark.parametrize("path", path_cases("one-pass", "tensor-cores", "few-targets"))
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("dtype", every_table("float16", "bfloat16", "int8"))
 def test_real_numbers_agree_to_rounding(dtype: str, path: SearchConfiguration) -> None:
     generator = torch.Generator().manual_seed(6)
     table = torch.randn(3_000, 24, generator=generator).to(DEVICE)
@@ -334,7 +351,9 @@ def _history_of_each(offsets, found, histories, EXTENT: tl.constexpr):  # type: 
     tl.store(found + 2 * piece + 1, piece - first_piece(tl.load(offsets + b), b, EXTENT))
 
 
-@pytest.mark.parametrize("histories", [1, 2, 127, 128, 129, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "histories", [1, 2, 129, *(pytest.param(many, marks=pytest.mark.slow) for many in (127, 128, 300))]
+)
 def test_pieces_cover_every_history(histories: int) -> None:
     generator = torch.Generator().manual_seed(histories)
     lengths = torch.randint(0, 50, (histories,), generator=generator)

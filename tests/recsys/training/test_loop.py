@@ -72,7 +72,9 @@ def test_every_model_learns_resumes_and_is_measured_as_dare_is(
     assert again.as_dict() == pytest.approx(figures(whole)["test"])
 
 
-@pytest.mark.parametrize("killed_after", [1, 6, 7, 8, 12, 15])
+@pytest.mark.parametrize(
+    "killed_after", [7, 12, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 6, 8, 15))]
+)
 def test_resuming_ends_where_an_uninterrupted_run_ends(
     shop_store: EventStore, tmp_path: Path, killed_after: int
 ) -> None:
@@ -90,6 +92,7 @@ def test_resuming_ends_where_an_uninterrupted_run_ends(
     assert steps == sorted(steps), "what came after the checkpoint was dropped from the log"
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment_resumes(shop_store: EventStore, tmp_path: Path) -> None:
     code = """
         import sys
