@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.errors import IndexingError
+from retrieval.index.gpu import on_gpus
 from retrieval.index.search import Floats, plain_index, set_own_probes
 from retrieval.index.spec import IndexSpec, Kind, Storage
 
@@ -79,7 +80,12 @@ def finite(vectors: Any, *, first: int = 0) -> Floats:
 
 
 def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) -> None:
-    """Train on a sample of `vectors`; nothing for an index that needs none. IndexingError where they are too few."""
+    """Train on a sample of `vectors`; nothing for an index that needs none. IndexingError where they are too few.
+
+    The centres of lists are found on GPUs where FAISS sees any: much the longest part of training.
+    """
+    import faiss
+
     if index.is_trained:
         return
     count = vectors.shape[0]
@@ -99,4 +105,12 @@ def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) ->
         plain.pq.cp.min_points_per_centroid = 1
     wanted = min(count, spec.training_vectors)
     rows = np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
-    index.train(finite(vectors[rows]))
+    nearest = on_gpus(faiss.IndexFlatIP(vectors.shape[1])) if spec.kind is Kind.IVF else None
+    if nearest is None:
+        index.train(finite(vectors[rows]))
+        return
+    plain.clustering_index = nearest
+    try:
+        index.train(finite(vectors[rows]))
+    finally:
+        plain.clustering_index = None  # which ends with this call

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from retrieval.errors import IndexingError
+from retrieval.index import build
 from retrieval.index.build import build_index
 from retrieval.index.search import Floats, allowed_bits, own_probes, search, use_threads
 from retrieval.index.spec import IndexSpec, Kind, Storage
@@ -110,3 +111,39 @@ def test_the_number_of_threads_is_of_the_thread_that_sets_it() -> None:
     thread.join()
     assert seen == [before + 1]
     assert faiss.omp_get_max_threads() == before
+
+
+def same_lists(index: object, other: object) -> bool:
+    """Whether two indexes have the same centres and vectors of the same codes in the same lists."""
+    return bool((faiss.serialize_index(index) == faiss.serialize_index(other)).all())
+
+
+@pytest.mark.parametrize("name", ["ivf", "ivf-sq8", "ivf-pq-refined", "ivf-fast-scan-refined"])
+def test_centres_found_by_another_index_are_the_same(
+    name: str, vectors: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = build_index(KINDS[name], vectors)
+    asked: list[object] = []
+
+    def found(flat: object) -> object:  # where a GPU's copy of it would be
+        asked.append(flat)
+        return flat
+
+    monkeypatch.setattr(build, "on_gpus", found)
+    assert same_lists(build_index(KINDS[name], vectors), alone)
+    (flat,) = asked
+    assert flat.ntotal == KINDS[name].lists, "it was what found them"  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not faiss.get_num_gpus(), reason="needs a GPU and a FAISS that knows it")
+def test_a_gpu_finds_lists_as_good_as_the_processor(vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = IndexSpec(kind=Kind.IVF, lists=32, probes=4)
+    _, exact = search(build_index(IndexSpec(), vectors), vectors[:200], 10)
+
+    def recall() -> float:
+        _, ids = search(build_index(spec, vectors), vectors[:200], 10)
+        return float(np.mean([len(set(row) & set(right)) for row, right in zip(ids, exact, strict=True)])) / 10
+
+    by_gpu = recall()
+    monkeypatch.setattr(build, "on_gpus", lambda _flat: None)
+    assert by_gpu == pytest.approx(recall(), abs=0.05)
