@@ -1,7 +1,6 @@
 """The clients' calls for histories: append, list, delete, and say what is stored."""
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -13,11 +12,14 @@ from recollect_api.connections import AsyncConnections, BlockingConnections, eit
 from recollect_api.errors import ClientError, from_rpc_error
 from recollect_api.history_records import Append, AppendResult, DeleteResult, HistoryPage, Stats
 from recollect_api.records import Behaviour, Event, EventType
-from recollect_api.streams import accepted, drawn
+from recollect_api.streams import accepted, drawn, drawn_in_time
 from recollect_api.v1 import histories_pb2
 
 MAX_STREAMED = 10_000
 """Appends that the service takes of one stream."""
+STREAMED_S = 20.0
+"""After this no more is drawn for a stream: the service ends connections after half a minute, and what was taken of a
+stream that is cut is not told."""
 
 
 class HistoryCalls(BlockingConnections):
@@ -47,10 +49,10 @@ class HistoryCalls(BlockingConnections):
     ) -> list[AppendResult | ClientError]:
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
-        The service takes 10,000 of a stream; no more are drawn, so that another call goes on with the same iterator.
-        `timeout_s` is for the stream as a whole.
+        The service takes 10,000 of a stream, or what comes in 20 seconds; no more are drawn, so that another call goes
+        on with the same iterator. `timeout_s` is for the stream as a whole.
         """
-        messages = map(wire.streamed_append, itertools.islice(appends, MAX_STREAMED))
+        messages = map(wire.streamed_append, drawn_in_time(appends, MAX_STREAMED, STREAMED_S))
         timeout_s = either(timeout_s, self.stream_timeout_s)
         response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
         return wire.outcomes(response)
@@ -130,15 +132,15 @@ class AsyncHistoryCalls(AsyncConnections):
     ) -> list[AppendResult | ClientError]:
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
-        The service takes 10,000 of a stream; no more are drawn, so that another call goes on with the same iterator.
-        `timeout_s` is for the stream as a whole.
+        The service takes 10,000 of a stream, or what comes in 20 seconds; no more are drawn, so that another call goes
+        on with the same iterator. `timeout_s` is for the stream as a whole.
         """
         call = self._stub().histories.AppendStream(timeout=either(timeout_s, self.stream_timeout_s))
         try:
             # What it has ended with, while it was written to, `await call` tells.
             with suppress(grpc.RpcError, asyncio.InvalidStateError):
                 await accepted(call)
-                async for append in drawn(appends, MAX_STREAMED):
+                async for append in drawn(appends, MAX_STREAMED, STREAMED_S):
                     await call.write(wire.streamed_append(append))
                 await call.done_writing()
             return wire.outcomes(await call)

@@ -1,7 +1,10 @@
 """What the streams of the asyncio client share, and how a service says that it takes one."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+import itertools
+import math
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -23,20 +26,34 @@ async def accepted(call: Any) -> None:
             await asyncio.wait_for(call.code(), _REFUSAL_S)
 
 
-async def drawn(parts: AsyncIterable[T] | Iterable[T], most: int | None = None) -> AsyncIterator[T]:
-    """`parts`, of either kind; after `most` no further one is asked for."""
-    left = most
-    if left == 0:
+def drawn_in_time(parts: Iterable[T], most: int, seconds: float) -> Iterator[T]:
+    """`parts`; no further one is asked for after `most`, or after one that came later than `seconds` from now."""
+    until = time.monotonic() + seconds
+    for part in itertools.islice(parts, most):
+        yield part
+        if time.monotonic() >= until:
+            return
+
+
+async def drawn(
+    parts: AsyncIterable[T] | Iterable[T], most: int | None = None, seconds: float = math.inf
+) -> AsyncIterator[T]:
+    """`parts`, of either kind; no further one is asked for after `most`, or after one that came later than `seconds`
+    from now."""
+    if most == 0:
         return
+    until, count = time.monotonic() + seconds, 0
+    async for part in _either(parts):
+        yield part
+        count += 1
+        if count == most or time.monotonic() >= until:
+            return
+
+
+async def _either(parts: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
     if isinstance(parts, AsyncIterable):
         async for part in parts:
             yield part
-            left = None if left is None else left - 1
-            if left == 0:
-                return
     else:
         for part in parts:
             yield part
-            left = None if left is None else left - 1
-            if left == 0:
-                return

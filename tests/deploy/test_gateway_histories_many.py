@@ -158,6 +158,19 @@ def test_a_second_stream_goes_on_where_the_first_one_was_full(client, gateway, u
     assert items(client.list_history(user)) == [6, 5, 4, 3, 2, 1, 0]
 
 
+def test_a_second_stream_goes_on_where_the_first_one_had_had_its_time(client, gateway, user, monkeypatch):
+    monkeypatch.setattr("recollect_api.history_calls.STREAMED_S", 0.0)
+    appends = (Append(user_id=user, events=[event(item, item)]) for item in range(4))
+    assert [len(client.append_stream(appends)) for _ in range(2)] == [1, 1]
+
+    async def scenario():
+        async with AsyncRecollectClient(gateway.address, timeout_s=30) as client:
+            return [len(await client.append_stream(appends)) for _ in range(3)]
+
+    assert asyncio.run(scenario()) == [1, 1, 0]
+    assert items(client.list_history(user)) == [3, 2, 1, 0]
+
+
 def test_the_asynchronous_client_streams_from_either_kind_of_iterator(gateway, user):
     async def scenario():
         async def arriving():
