@@ -99,7 +99,7 @@ def make_samples(store: EventStore, config: SampleConfig, split: Split) -> Sampl
     users = np.searchsorted(store.offsets, positives, side="right") - 1
     ends = positives if config.same_time == "order" else _first_of_same_time(store, users, positives)
     begins = np.maximum(store.offsets[users], ends - config.max_history)
-    frequency = np.bincount(store.items[config.protocol.training_events(store)], minlength=store.catalogue.n_items + 1)
+    frequency = negative_frequency(store, config.protocol)
     generator = np.random.default_rng([config.seed, SPLITS.index(split)])
     untouched = config.negatives_of == "untouched"
     negatives = draw_negatives(store, users, frequency, config.negatives, generator, untouched=untouched)
@@ -113,6 +113,11 @@ def make_samples(store: EventStore, config: SampleConfig, split: Split) -> Sampl
         targets=np.concatenate([store.items[positives][:, None], negatives], axis=1),
         labels=labels,
     )
+
+
+def negative_frequency(store: EventStore, protocol: LeaveLastOut | TimeSplit) -> npt.NDArray[np.int64]:
+    """[V + 1] events of each item row that training may count: what negatives are drawn in proportion to."""
+    return np.bincount(store.items[protocol.training_events(store)], minlength=store.catalogue.n_items + 1)
 
 
 def _first_of_same_time(

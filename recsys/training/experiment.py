@@ -17,12 +17,14 @@ import torch
 
 from recsys.data.event_store import EventStore
 from recsys.data.samples import make_samples
+from recsys.data.shop.optimum import optimal_probabilities, recurring_config_of
 from recsys.errors import ConfigError
 from recsys.models.directory import METRICS_FILE, load_model, read_json
 from recsys.models.kinds import has_attention_size, model_kind
 from recsys.training.config import TrainConfig
 from recsys.training.evaluation import predict
 from recsys.training.loop import LOG_FILE, train
+from recsys.training.metrics import Metrics, measure
 
 RESULT_FILE = "result.json"
 
@@ -95,6 +97,22 @@ def run_one(store: str, config: TrainConfig, variant: Variant, seed: int, run: P
     partial.write_text(json.dumps(measured, indent=2) + "\n")
     partial.replace(result)
     return measured
+
+
+def optimum_of(store: EventStore, config: TrainConfig) -> Metrics | None:
+    """What no model can be expected to beat on the test samples, where the data were generated so that it is known.
+
+    None for other data, and for samples whose optimum is not known.
+    """
+    shop = recurring_config_of(store)
+    if shop is None:
+        return None
+    samples = make_samples(store, config.samples, "test")
+    try:
+        probabilities = optimal_probabilities(store, samples, config.samples, shop)
+    except ConfigError:
+        return None
+    return measure(probabilities, samples.labels, np.broadcast_to(samples.users[:, None], samples.targets.shape))
 
 
 def training_speed(log: Iterable[Mapping[str, Any]], batch_size: int) -> float | None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from recsys.errors import DataError
 from recsys.models.kinds import has_attention_size, model_kind
+from recsys.training.metrics import Metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,18 +27,25 @@ def table_of(results: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(results)
 
 
-def markdown(runs: pl.DataFrame) -> str:
+def markdown(runs: pl.DataFrame, optimum: Metrics | None = None) -> str:
     """Mean ± standard deviation over seeds of each variant, in the order of the runs; the difference from the first
-    variant's AUC is taken seed by seed."""
+    variant's AUC is taken seed by seed. An `optimum` that is known has the last row, and the distance from it a column.
+    """
     first = runs.filter(pl.col("variant") == runs["variant"][0])
-    heads = [*_QUALITY.values(), f"AUC less {first['variant'][0]}'s", *_SPEED.values()]
+    less_best = [] if optimum is None else ["AUC less the optimum's"]
+    heads = [*_QUALITY.values(), f"AUC less {first['variant'][0]}'s", *less_best, *_SPEED.values()]
     lines = [f"| model | seeds | {' | '.join(heads)} |", f"|---|---|{'---:|' * len(heads)}"]
     for (variant,), own in runs.group_by(["variant"], maintain_order=True):
         quality = [_spread(own[name], 4) for name in _QUALITY]
         paired = own.join(first, on="seed", suffix="_first")
         less = "" if variant == runs["variant"][0] else _spread(paired["auc"] - paired["auc_first"], 4, sign="+")
+        far = [] if optimum is None else [_spread(own["auc"] - optimum.auc, 4, sign="+")]
         speeds = [_spread(own[name], 0) for name in _SPEED]
-        lines.append(f"| {variant} | {len(own)} | {' | '.join([*quality, less, *speeds])} |")
+        lines.append(f"| {variant} | {len(own)} | {' | '.join([*quality, less, *far, *speeds])} |")
+    if optimum is not None:
+        quality = [f"{value:.4f}" for value in (optimum.auc, optimum.gauc, optimum.logloss)]
+        less = _spread(optimum.auc - first["auc"], 4, sign="+")
+        lines.append(f"| optimum |  | {' | '.join([*quality, less])} |{'  |' * (1 + len(_SPEED))}")
     return "\n".join(lines) + "\n"
 
 

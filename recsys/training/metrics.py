@@ -1,6 +1,7 @@
 """Measure ranking quality: AUC, AUC by user, and log loss."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,9 @@ class Metrics:
         return asdict(self)
 
 
-def measure(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8], users: npt.NDArray[np.int32]) -> Metrics:
+def measure(
+    scores: npt.NDArray[np.floating[Any]], labels: npt.NDArray[np.uint8], users: npt.NDArray[np.int32]
+) -> Metrics:
     """Metrics of `scores` (probabilities, any shape) for `labels` and `users` of the same shape."""
     frame = pl.DataFrame({"score": scores.ravel(), "label": labels.ravel() == 1, "user": users.ravel()})
     by_user = (

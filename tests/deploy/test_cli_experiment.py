@@ -55,6 +55,28 @@ def test_models_run_side_by_side_and_are_not_repeated(
     assert pl.read_parquet(folder / "runs.parquet")["auc"].to_list() == [line["auc"] for line in lines]
 
 
+def test_a_shop_of_known_optimum_tells_how_far_each_model_is_from_it(
+    run: Callable[..., Result], ray_node: None, tmp_path: Path
+) -> None:
+    small = ("--users", 150, "--items", 120, "--categories", 6, "--events", 60, "--to", tmp_path / "shop")
+    assert run("data", "generate", "--preset", "recurring", *small).exit_code == 0
+    folder = tmp_path / "experiment"
+    words = ("experiment", tmp_path / "shop", "--models", "twin", "--seeds", "1", "--output", folder, *SMALL)
+    result = run(*words, "--preset", "recommend")
+    assert result.exit_code == 0, result.output
+    head, _, twin, optimum = (
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in result.stdout.splitlines() if line.startswith("|")
+    )
+    assert len(head) == len(twin) == len(optimum)
+    assert (head[6], optimum[0]) == ("AUC less the optimum's", "optimum")
+    assert float(optimum[2]) > float(twin[2])
+    assert float(twin[6]) == pytest.approx(float(twin[2]) - float(optimum[2]), abs=2e-4)
+    assert "| optimum |" in (folder / "report.md").read_text()
+    *_, last = run(*words, "--preset", "recommend", "--json").stdout.splitlines()
+    assert json.loads(last)["variant"] == "optimum"
+    assert json.loads(last)["auc"] == pytest.approx(float(optimum[2]), abs=1e-4)
+
+
 def test_a_mistake_in_the_data_is_one_clear_line(run: Callable[..., Result], ray_node: None, tmp_path: Path) -> None:
     build_shop(ShopConfig(users=20, items=50, categories=5, mean_events=10, days=60), tmp_path / "short")
     result = run("experiment", tmp_path / "short", "--models", "twin", "--seeds", "1", "--preset", "taobao")

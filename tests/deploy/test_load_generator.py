@@ -1,6 +1,7 @@
 """The generator of load: calls at their own times, figures that leave nobody out, and what a ramp finds."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -120,9 +121,14 @@ def test_an_overload_is_told_by_what_was_answered_and_how_soon_it_was_over():
 
 def test_requests_of_a_file(tmp_path):
     file = tmp_path / "calls.parquet"
-    pl.DataFrame({"user_id": ["a", "b"], "item_ids": [[1, 2], [3]], "other": [0, 0]}).write_parquet(file)
+    moments = [datetime(2024, 1, 1, microsecond=1_500), None]
+    columns = {"user_id": ["a", "b"], "item_ids": [[1, 2], [3]], "as_of": moments, "other": [0, 0]}
+    pl.DataFrame(columns).write_parquet(file)
     requests = [recommender_pb2.ScoreRequest.FromString(each) for each in read_requests(file)]
     assert [(each.user_id, list(each.item_ids)) for each in requests] == [("a", [1, 2]), ("b", [3])]
+    assert [each.HasField("as_of") for each in requests] == [True, False]
+    assert requests[0].as_of.ToMilliseconds() == datetime(2024, 1, 1, tzinfo=UTC).timestamp() * 1_000 + 2
+    assert [each.SerializeToString() for each in requests] == read_requests(tmp_path), "or a directory of files"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class Preset(StrEnum):
 
     DEMO = "demo"
     TAOBAO_SCALE = "taobao-scale"
+    RECURRING = "recurring"
 
 
 class Output(StrEnum):
@@ -131,14 +132,21 @@ def generate(
 ) -> None:
     """Generate a shop whose customers return to old interests.
 
+    `recurring` is one whose best possible score is known: `recollect experiment` tells it beside the models'.
+
     Example: `recollect data generate --to var/data/demo`
 
     Example: `recollect data generate --preset taobao-scale --users 10000 --as taobao-csv --to UserBehavior.csv`
     """
-    from recsys.data.shop import build_shop, demo_shop, taobao_scale, write_taobao_csv
+    from recsys.data.shop import RecurringConfig, build_shop, demo_shop, taobao_scale, write_taobao_csv
     from recsys.errors import DataError
 
-    config = {Preset.DEMO: demo_shop, Preset.TAOBAO_SCALE: taobao_scale}[preset](seed)
+    presets: dict[Preset, Callable[[int], Any]] = {
+        Preset.DEMO: demo_shop,
+        Preset.TAOBAO_SCALE: taobao_scale,
+        Preset.RECURRING: lambda seed: RecurringConfig(seed=seed),
+    }
+    config = presets[preset](seed)
     changes: dict[str, Any] = {
         "users": users,
         "items": items,

@@ -58,7 +58,8 @@ def experiment(
     """Train models side by side with the same samples, and compare AUC, GAUC, log loss and speed on the test samples.
 
     Writes report.md, runs.parquet, curves.png and, with --attention-dims, attention.png. Killed? Run it again, it goes
-    on; more seeds or models only add runs.
+    on; more seeds or models only add runs. On a shop of `recollect data generate --preset recurring`, with --preset
+    recommend, the table also has the optimum, which no model can be expected to beat, and how far each is from it.
 
     Examples:
 
@@ -69,11 +70,12 @@ def experiment(
     from recollect.embedded.ray import ray_cluster
     from recollect.model_experiment import claim_all, run_all
     from recollect.settings import Settings
+    from recsys.data.event_store import EventStore
     from recsys.models.kinds import MODELS
     from recsys.training import experiment_report as report
     from recsys.training.config import preset as preset_named
     from recsys.training.config import with_overrides
-    from recsys.training.experiment import variants
+    from recsys.training.experiment import optimum_of, variants
     from recsys.training.tracking import require_tracker, track
 
     settings = Settings.load(ray_address=ray_address)
@@ -113,11 +115,14 @@ def experiment(
                 on_done=on_done,
             )
     runs = report.table_of(results)
-    _write(folder, runs)
+    optimum = optimum_of(EventStore(store), config)
+    table = report.markdown(runs, optimum)
+    _write(folder, runs, table)
     if as_json:
-        show_json(runs.to_dicts())
+        best = [] if optimum is None else [{"variant": "optimum", **optimum.as_dict()}]
+        show_json([*runs.to_dicts(), *best])
         return
-    out.print(report.markdown(runs), highlight=False, markup=False, soft_wrap=True)
+    out.print(table, highlight=False, markup=False, soft_wrap=True)
     err.print(f"report, runs and plots are in {folder}", highlight=False, soft_wrap=True)
 
 
@@ -134,11 +139,11 @@ def _sizes(text: str) -> list[int]:
         raise ConfigError(f"--attention-dims must be whole numbers separated by commas, got {text!r}") from None
 
 
-def _write(folder: Path, runs: "pl.DataFrame") -> None:
+def _write(folder: Path, runs: "pl.DataFrame", table: str) -> None:
     from recsys.training import experiment_report as report
 
     runs.write_parquet(folder / "runs.parquet")
-    sections = ["# Models side by side\n", report.markdown(runs), "\n![Learning curves](curves.png)\n"]
+    sections = ["# Models side by side\n", table, "\n![Learning curves](curves.png)\n"]
     report.draw_learning_curves(runs, folder / "curves.png")
     if report.draw_attention_sizes(runs, folder / "attention.png"):
         sections.append("\n![AUC by attention size](attention.png)\n")

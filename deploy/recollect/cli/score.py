@@ -1,12 +1,14 @@
-"""`recollect score`: ask a running gateway for the scores of some items."""
+"""`recollect score`: ask a running gateway for the scores of some items, or score a file of requests."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recollect.cli.connecting import asking, connects
 from recollect.cli.console import explains_errors, out, show_json, show_table
+from recollect.cli.score_batch import Batch, score_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN_BEHAVIOURS = 3
 """Behaviours that are shown of one explanation; --json has them all."""
+_FILES = "Scoring files"
 DISPLAYED = ("name", "category", "price", "image", "availability")
 """What is asked of the catalogue, where the gateway has one."""
 
@@ -32,8 +35,10 @@ DISPLAYED = ("name", "category", "price", "image", "availability")
 @explains_errors
 @connects
 def score(
-    user: Annotated[str, typer.Argument(help="The user whose history counts.", metavar="USER")],
-    items: Annotated[str, typer.Option(help="The candidates: ids with commas between them.", metavar="ID,ID,…")],
+    user: Annotated[str | None, typer.Argument(help="The user whose history counts.", metavar="USER")] = None,
+    items: Annotated[
+        str | None, typer.Option(help="The candidates: ids with commas between them.", metavar="ID,ID,…")
+    ] = None,
     as_of: Annotated[
         str | None,
         typer.Option(
@@ -48,15 +53,102 @@ def score(
     ] = None,
     timeout: Annotated[float, typer.Option(help="How long to wait for the answer, seconds.")] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")] = False,
+    input: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="PARQUET",
+            help="Requests, a file or a directory of them: a row a call, with user_id, item_ids and, where wanted, "
+            "as_of and history (item ids, oldest first).",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="PATH",
+            help="Where their scores go: a file `….parquet`, or a directory of parts.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="name@label, name/version or a model directory; dare@stable unless told.", rich_help_panel=_FILES
+        ),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Redis that has the histories; the configured or private one unless told.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Event store that has the histories; with --redis, what completes those that Redis does not have.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that score; one a processor unless told.", rich_help_panel=_FILES),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace scores that are there.", rich_help_panel=_FILES)
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to score on, which sees model, requests and events; a private node by default.",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
 ) -> None:
-    """Score items for a user, best first, through a gateway that runs (see `recollect serve`).
+    """Score items for a user, best first, through a gateway that runs (see `recollect serve`); or, with --input, all
+    requests of Parquet files on Ray Data, without one.
+
+    Of files, the output has the columns and rows of the input in their order, without histories, and beside them
+    `status` (scored, degraded or refused), `reason`, `scores` in the order of item_ids, `unknown_positions`,
+    `history_length` and `model`. The scores are those that the service would give. Killed? Run it again, it goes on.
 
     Examples:
 
     `recollect score user-7 --items 101,102,103`
 
     `recollect score user-7 --items 101,102 --as-of 2024-01-31T12:00 --explain --json`
+
+    `recollect score --input requests.parquet --output scores.parquet --events var/data/shop`
     """
+    of_files = (model, redis, events, workers, ray_address, overwrite or None)
+    if input is not None or output is not None:
+        of_one_call = (user, items, as_of, target, explain or None)
+        if input is None or output is None or any(option is not None for option in of_one_call):
+            raise typer.BadParameter(
+                "--input and --output belong together, without USER and the options of one call", param_hint="--input"
+            )
+        score_batch(
+            Batch(
+                input=input,
+                output=output,
+                model=model or "dare@stable",
+                redis=redis,
+                events=events,
+                workers=workers,
+                overwrite=overwrite,
+                ray_address=ray_address,
+            ),
+            as_json=as_json,
+        )
+        return
+    if user is None or items is None or any(option is not None for option in of_files):
+        raise typer.BadParameter(
+            "give USER and --items for one call, or --input and --output for files of them", param_hint="USER"
+        )
     ids, before = ids_of(items), time_of(as_of)
     with asking(target, timeout_s=timeout) as client:
         scores = client.score(user, ids, as_of=before, display=DISPLAYED, explain=explain)

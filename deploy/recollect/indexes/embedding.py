@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from recollect.embedded.ray_data import keep_quiet
 from recollect.indexes.merging import MAKER
 from recollect.indexes.pictures import BYTES_FIELD, IMAGE_COLUMN, KEY_COLUMN, PATH_COLUMN, Pictures
 from retrieval.errors import DatasetError, ImageRefused
@@ -199,10 +199,7 @@ def _embedded(
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # there is one already
-    context.target_max_block_size = _BLOCK_BYTES
+    keep_quiet(block_bytes=_BLOCK_BYTES)
     most = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     size = max(1, min(workers or most, most, -(-len(left) // _BATCH)))
     some = None

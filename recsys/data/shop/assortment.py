@@ -2,14 +2,41 @@
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from recsys.data.shop.config import ShopConfig
-
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+
+class Stock(Protocol):
+    """What a shop's configuration says of what it sells."""
+
+    @property
+    def items(self) -> int:
+        """V."""
+
+    @property
+    def categories(self) -> int:
+        """C."""
+
+    @property
+    def tastes(self) -> int:
+        """Sub-tastes of a category, at most."""
+
+    @property
+    def popularity_exponent(self) -> float:
+        """Zipf exponent of the popularity of items within a category."""
+
+    @property
+    def category_exponent(self) -> float:
+        """Zipf exponent of the sizes of categories."""
+
+    @property
+    def seed(self) -> int:
+        """What is drawn from it is always the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +56,7 @@ class Assortment:
     """Zipf exponent of popularity by rank."""
 
     @classmethod
-    def of(cls, config: ShopConfig) -> "Assortment":
+    def of(cls, config: Stock) -> "Assortment":
         """The assortment of a shop: sizes and demand of categories are Zipf-like, in different orders."""
         generator = np.random.default_rng([config.seed, 1])
         ranks = np.arange(1, config.categories + 1)
@@ -62,6 +89,18 @@ class Assortment:
         """The item of `category` that each uniform number falls on, whatever its taste."""
         return self.begins[category] + self._rank(self.begins[category + 1] - self.begins[category], uniform)
 
+    def share_of_category(self, category: Ints) -> Floats:
+        """How often `category_by_demand` gives each category."""
+        return np.diff(self.demand, prepend=0.0)[category]
+
+    def share_in_category(self, item: Ints) -> Floats:
+        """How often `any_item` of its category gives each item."""
+        category = self.category_of(item)
+        rank, count = item - self.begins[category], self.begins[category + 1] - self.begins[category]
+        power = 1 - self.exponent
+        share: Floats = ((rank + 2.0) ** power - (rank + 1.0) ** power) / ((count + 1.0) ** power - 1)
+        return share
+
     def category_of(self, item: Ints) -> Ints:
         """The category of each item."""
         return np.searchsorted(self.begins, item, side="right") - 1
@@ -73,7 +112,7 @@ class Assortment:
         return np.minimum(x.astype(np.int64) - 1, count - 1)
 
 
-def item_ids(config: ShopConfig, item: Ints) -> Ints:
+def item_ids(config: Stock, item: Ints) -> Ints:
     """Ids 1 … V, shuffled so that an id tells neither category nor popularity."""
     step = next(
         step for step in range(round(config.items * 0.618), 2 * config.items + 2) if math.gcd(step, config.items) == 1

@@ -8,6 +8,7 @@ import polars as pl
 from recsys.data.shop.assortment import Assortment, item_ids
 from recsys.data.shop.config import ShopConfig
 from recsys.data.shop.names import category_names, item_names, materials
+from recsys.data.shop.recurring import RecurringConfig
 
 CATALOGUE_FILE = "catalogue.parquet"
 """Its name beside the events of the shop."""
@@ -19,7 +20,7 @@ _SHARES = (0.92, 0.05, 0.01, 0.02)
 _ENDINGS = np.array([0.0, 0.5, 0.9, 0.95])
 
 
-def shop_catalogue(config: ShopConfig) -> pl.DataFrame:
+def shop_catalogue(config: ShopConfig | RecurringConfig) -> pl.DataFrame:
     """A row an item, those that nobody ever looked at among them: item, name, category, material, price, currency and
     availability; items as in the shop's log. Shops without names have numbers, and no materials."""
     assortment = Assortment.of(config)
@@ -51,7 +52,7 @@ def shop_catalogue(config: ShopConfig) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def write_shop_catalogue(config: ShopConfig, directory: Path) -> Path:
+def write_shop_catalogue(config: ShopConfig | RecurringConfig, directory: Path) -> Path:
     """Write it into `directory`, whole or not at all; its path."""
     path = directory / CATALOGUE_FILE
     partial = path.with_name(f".{path.name}.partial")

@@ -14,12 +14,16 @@ from recsys.data.shop.behaviour import EventChunk, event_chunks
 from recsys.data.shop.catalogue import write_shop_catalogue
 from recsys.data.shop.config import ShopConfig
 from recsys.data.shop.names import category_names, item_names
+from recsys.data.shop.optimum import KIND
+from recsys.data.shop.recurring import RecurringConfig, recurring_chunks
 from recsys.data.store_writer import Progress
 
 _BEHAVIOURS = {EventType.CLICK: "pv", EventType.CART: "cart", EventType.FAVORITE: "fav", EventType.PURCHASE: "buy"}
 
+Shop = ShopConfig | RecurringConfig
 
-def shop_batches(config: ShopConfig) -> Iterator[pl.DataFrame]:
+
+def shop_batches(config: Shop) -> Iterator[pl.DataFrame]:
     """The shop's log in CANONICAL_COLUMNS, some hundred thousand events at a time.
 
     Small shops have names for items and categories, and users "u0001"; large ones have numbers.
@@ -29,7 +33,7 @@ def shop_batches(config: ShopConfig) -> Iterator[pl.DataFrame]:
     names = pl.Series("item", item_names(assortment)) if config.named else None
     category_name = pl.Series("category", category_names(config.categories)) if config.named else None
     row = 1
-    for chunk in event_chunks(config, assortment):
+    for chunk in _chunks(config, assortment):
         count = len(chunk.user)
         category = assortment.category_of(chunk.item)
         user = pl.Series("user", chunk.user + 1).cast(pl.String)
@@ -47,13 +51,14 @@ def shop_batches(config: ShopConfig) -> Iterator[pl.DataFrame]:
 
 
 def build_shop(
-    config: ShopConfig, destination: Path | str, *, overwrite: bool = False, progress: Progress | None = None
+    config: Shop, destination: Path | str, *, overwrite: bool = False, progress: Progress | None = None
 ) -> ImportReport:
     """Generate the shop into an event store at `destination`, streamed: memory does not grow with the events.
 
     Its catalogue lies in the same directory, see `recsys.data.shop.catalogue`.
     """
-    source = {"format": "generated", "options": asdict(config)}
+    kind = {"kind": KIND} if isinstance(config, RecurringConfig) else {}
+    source = {"format": "generated", **kind, "options": asdict(config)}
     expected = round(config.users * config.mean_events)
     report = write_store(
         shop_batches(config),
@@ -67,7 +72,7 @@ def build_shop(
     return report
 
 
-def write_taobao_csv(config: ShopConfig, path: Path | str, *, progress: Progress | None = None) -> int:
+def write_taobao_csv(config: Shop, path: Path | str, *, progress: Progress | None = None) -> int:
     """Write the shop's log as Taobao's UserBehavior.csv, users and items as numbers; the number of lines."""
     assortment = Assortment.of(config)
     expected = round(config.users * config.mean_events)
@@ -75,7 +80,7 @@ def write_taobao_csv(config: ShopConfig, path: Path | str, *, progress: Progress
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        for chunk in event_chunks(config, assortment):
+        for chunk in _chunks(config, assortment):
             _taobao_frame(config, assortment, chunk).write_csv(file, include_header=False)
             lines += len(chunk.user)
             if progress is not None:
@@ -83,7 +88,13 @@ def write_taobao_csv(config: ShopConfig, path: Path | str, *, progress: Progress
     return lines
 
 
-def _taobao_frame(config: ShopConfig, assortment: Assortment, chunk: EventChunk) -> pl.DataFrame:
+def _chunks(config: Shop, assortment: Assortment) -> Iterator[EventChunk]:
+    if isinstance(config, RecurringConfig):
+        return recurring_chunks(config, assortment)
+    return event_chunks(config, assortment)
+
+
+def _taobao_frame(config: Shop, assortment: Assortment, chunk: EventChunk) -> pl.DataFrame:
     columns = {
         "user": pl.Series(chunk.user + 1),
         "item": pl.Series(item_ids(config, chunk.item)),

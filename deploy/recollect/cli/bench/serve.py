@@ -34,7 +34,7 @@ def serve(
     ] = None,
     requests: Annotated[
         Path | None,
-        typer.Option(metavar="PARQUET", help="What to ask it: a row a call, with user_id and a list of item_ids."),
+        typer.Option(metavar="PARQUET", help="What to ask it: a row a call, as `recollect score --input` takes it."),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Calls a second of its first step.")] = 20.0,
     report: Annotated[

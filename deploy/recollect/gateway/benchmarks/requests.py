@@ -1,27 +1,33 @@
-"""Read what a service is to be asked from a Parquet file: the requests of a log, for one."""
+"""Ask a service what a Parquet file of requests holds: those of a log, for one."""
 
 from pathlib import Path
 
-import polars as pl
-
-from recollect.errors import SetupError
+from recollect.batch_scoring.requests import AS_OF, ITEMS, USER, find_requests, plain, read_rows
+from recollect.gateway.times import timestamp
 from recollect_api.v1 import recommender_pb2
 
+_AT_ONCE = 10_000
 
-def read_requests(path: Path) -> list[bytes]:
-    """A Score request of each row, in protobuf's binary form: column `user_id` (text) and `item_ids` (list of whole
-    numbers). SetupError where the file cannot be read or lacks them."""
-    try:
-        rows = pl.read_parquet(path, columns=["user_id", "item_ids"])
-        rows = rows.cast({"user_id": pl.String, "item_ids": pl.List(pl.Int64)})
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise SetupError(
-            f"cannot read requests from {path} ({str(error).splitlines()[0]}); it needs the columns user_id (text) and "
-            "item_ids (list of whole numbers)"
-        ) from error
-    if rows.is_empty():
-        raise SetupError(f"{path} has no rows; write one for each call")
+
+def read_requests(source: Path) -> list[bytes]:
+    """A Score request of each row, in protobuf's binary form; see `recollect.batch_scoring.requests` for the columns.
+
+    Histories are the service's own: those of a column are left out. SetupError where there are no requests.
+    """
+    found = find_requests(source)
     return [
-        recommender_pb2.ScoreRequest(user_id=user_id, item_ids=item_ids or []).SerializeToString()
-        for user_id, item_ids in rows.iter_rows()
+        _request(*row)
+        for file in found.files
+        for rows in read_rows(file, 0, file.rows, at_once=_AT_ONCE)
+        for row in plain(rows).select(USER, ITEMS, AS_OF).iter_rows()
     ]
+
+
+def _request(user_id: str | None, item_ids: list[int | None] | None, as_of_ms: int | None) -> bytes:
+    """What is missing is left out: the service refuses it as it would any caller's."""
+    request = recommender_pb2.ScoreRequest(
+        user_id=user_id or "", item_ids=[item for item in item_ids or [] if item is not None]
+    )
+    if as_of_ms is not None:
+        request.as_of.CopyFrom(timestamp(as_of_ms))
+    return request.SerializeToString()
