@@ -6,9 +6,10 @@ no gradient in the n steps after it goes, as dense Adam has it, to
     w − lr · m / (√v + ε′) · Σ_{j=1…n} (β₁ / √β₂)^j · √(1 − β₂^(s+j)) / (1 − β₁^(s+j)),  β₁ⁿ m,  β₂ⁿ v
 
 where the sum depends on s and n alone, and is one number for all rows of equal age. So a row can wait until a batch
-holds it, and the result is that of dense Adam but for rounding; ε′ takes ε as it is at the first of the n steps, which
-tells only where √v is about as small as ε. Lazy Adam (`torch.optim.SparseAdam`) never takes those steps and learns
-something else: after a single gradient, momentum carries a row ten times as far as the first step does.
+holds it, and the result is that of dense Adam but for rounding. ε′ is the mean of what stands beside √v at those steps,
+ε · √((1 − β₂^(s+j)) / β₂^j), weighted as in the sum; that is no longer exact only where √v is about as small as ε.
+Lazy Adam (`torch.optim.SparseAdam`) never takes those steps and learns something else: after a single gradient,
+momentum carries a row ten times as far as the first step does.
 """
 
 from collections.abc import Callable, Iterable
@@ -180,45 +181,49 @@ class _Momentum:
 
     def __init__(self, beta1: float, beta2: float) -> None:
         self._beta1, self._beta2 = beta1, beta2
-        self._ratio = beta1 / beta2**0.5
         self._now = 0
-        self._way = torch.zeros(_REMEMBERED, dtype=torch.float64)
-        """Of the rows current at each step, the sum up to now."""
+        self._sums = torch.zeros(2, _REMEMBERED, dtype=torch.float64)
+        """Of the rows current at each step, up to now: the sum, and the same with each part times its ε′ / ε."""
 
     def after(self, now: int) -> None:
         """Add what step `now` does to rows current before it."""
         if now != self._now + 1:
             self._begin_at(now)
             return
-        if len(self._way) <= now:
-            self._way = torch.cat([self._way, torch.zeros_like(self._way)])
-        first = max(0, now - _REMEMBERED)
-        self._way[first:now] += self._moves(torch.arange(now - first, 0, -1), now)
-        self._now = now
+        if self._sums.shape[1] <= now:
+            self._sums = torch.cat([self._sums, torch.zeros_like(self._sums)], dim=1)
+        self._add(now)
 
     def since(self, current: Tensor, now: int) -> _Missed:
         """What the steps after `current`, up to `now`, do."""
         if now != self._now:
             self._begin_at(now)
         at = current.long().cpu()
-        age = (now - at).clamp(max=_REMEMBERED).double()
-        first = torch.where(age < _REMEMBERED, self._beta1**age, 0.0)  # nothing, rather than too small for a float
-        second = self._beta2 ** (now - at).double()
-        correction = ((1 - self._beta2 ** (at + 1).double()) / self._beta2).sqrt()
-        columns = (self._way[at], first, second, correction)
+        age = (now - at).double()
+        way, with_epsilon = self._sums[:, at]
+        columns = (
+            way,
+            # Nothing, rather than too small for a float.
+            torch.where(age < _REMEMBERED, torch.pow(self._beta1, age.clamp(max=_REMEMBERED)), 0.0),
+            torch.pow(self._beta2, age),
+            torch.where(age > 0, with_epsilon / way, 1.0),
+        )
         return _Missed(*(column.float().to(current.device).unsqueeze(1) for column in columns))
 
     def _begin_at(self, now: int) -> None:
         """Compute everything anew, adding in the same order: a run that is resumed ends with the same bits."""
-        self._way = torch.zeros(max(_REMEMBERED, 2 * now), dtype=torch.float64)
+        self._sums = torch.zeros(2, max(_REMEMBERED, 2 * now), dtype=torch.float64)
         for step in range(1, now + 1):
-            first = max(0, step - _REMEMBERED)
-            self._way[first:step] += self._moves(torch.arange(step - first, 0, -1), step)
+            self._add(step)
         self._now = now
 
-    def _moves(self, ages: Tensor, step: int) -> Tensor:
-        correction: float = (1 - self._beta2**step) ** 0.5 / (1 - self._beta1**step)
-        return torch.pow(self._ratio, ages.double()) * correction
+    def _add(self, step: int) -> None:
+        first = max(0, step - _REMEMBERED)
+        age = torch.arange(step - first, 0, -1, dtype=torch.float64)
+        left1, left2 = 1 - self._beta1**step, 1 - self._beta2**step
+        self._sums[0, first:step] += torch.pow(self._beta1 / self._beta2**0.5, age) * (left2**0.5 / left1)
+        self._sums[1, first:step] += torch.pow(self._beta1 / self._beta2, age) * (left2 / left1)
+        self._now = step
 
 
 def gradient_of_rows(table: Tensor, rows: Int64[Tensor, " u"]) -> Float[Tensor, "u d"]:
