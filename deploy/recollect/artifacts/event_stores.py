@@ -36,7 +36,7 @@ def upload_store(directory: Path, url: str) -> int:
     remote = Remote(url)
     files = {path.name: digest(path) for path in sorted(directory.iterdir()) if path.is_file()}
     files.pop(FILES_FILE, None)
-    total = sum(entry["bytes"] for entry in files.values())
+    total = sum(int(entry["bytes"]) for entry in files.values())
     transfer = Transfer(f"uploading {directory.name}", total)
     remote.remove([FILES_FILE])  # until everything is there, nothing is
     for name, entry in files.items():

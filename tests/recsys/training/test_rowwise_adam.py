@@ -15,7 +15,7 @@ from recsys.models.kinds import MODELS
 from recsys.models.model import Model
 from recsys.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from recsys.training.config import TrainConfig
-from recsys.training.loop import new_model
+from recsys.training.loop import new_model, train
 from recsys.training.rowwise_adam import RowwiseAdam, gradient_of_rows
 from recsys.training.step import make_optimizer, settle, train_step
 
@@ -152,6 +152,25 @@ def test_a_checkpoint_goes_on_with_the_same_bits(
     settle(again)
     for name, tensor in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    wide_store: EventStore, wide_config: TrainConfig, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int, _total: int) -> None:
+        if step == 33:
+            raise KilledError
+
+    config = replace(wide_config, optimizer="rowwise-adam", validate_every=10, epochs=1)
+    whole = train(wide_store, config, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(wide_store, config, tmp_path / "killed", on_step=kill)
+    resumed = train(wide_store, config, tmp_path / "killed")
+    for name in ("weights.safetensors", "metrics.json"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_an_unknown_optimizer_is_named(wide_config: TrainConfig) -> None:
