@@ -15,9 +15,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recollect_kernels import Table, gather_rows, quantize_rows, search_and_attend
+from recsys.models.batch import Used
 from recsys.models.dot_product import DotProductModel, Sides, query_scale, recency_bias
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Found, Used, head_input, rows_of, target_values
+from recsys.models.model import Found, head_input, rows_of, target_values
 from recsys.models.sizes import ModelSizes
 
 TableDtype = Literal["float32", "float16", "int8"]

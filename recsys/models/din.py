@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recollect_kernels.target_attention.reference import masked_softmax
-from recsys.models.batch import Batch
+from recsys.models.batch import Batch, used_items
 from recsys.models.embeddings import ItemEmbeddings
-from recsys.models.model import Found, Model, Pooled, rows_of, used_items
+from recsys.models.model import Found, Model, Pooled, rows_of
 from recsys.models.rectangle import Rectangle
 from recsys.models.sizes import ModelSizes
 

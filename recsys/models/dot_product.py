@@ -12,9 +12,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from recollect_kernels import behavior_search, target_attention
-from recsys.models.batch import Batch
+from recsys.models.batch import Batch, Used, used_items
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Found, Model, Pooled, Used, rows_of, target_values, used_items
+from recsys.models.model import Found, Model, Pooled, rows_of, target_values
 
 
 class Sides(NamedTuple):

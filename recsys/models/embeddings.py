@@ -11,7 +11,10 @@ INIT_STD = 0.01
 
 class ItemEmbeddings(nn.Module):
     """A table each for items and categories, both of size `dim`; row 0 is padding and unknown: zero, and never
-    trained."""
+    trained.
+
+    Gradients of the items' table are sparse, of the rows that were read, where its `sparse` is set.
+    """
 
     def __init__(self, n_items: int, n_categories: int, dim: int, *, generator: torch.Generator) -> None:
         super().__init__()
@@ -21,11 +24,13 @@ class ItemEmbeddings(nn.Module):
 
     def joined(self, items: Int[Tensor, " u"] | None, category_of_item: Int[Tensor, " v"]) -> Float[Tensor, "u dd"]:
         """Item and category rows side by side, [U, 2·dim]: of `items`, or of the whole catalogue for None."""
+        whole = items is None
         if items is None:
             items = torch.arange(len(category_of_item), device=category_of_item.device)
         categories = category_of_item[items]
+        # The whole table has no sparse gradient: every row would be in it.
         pair = (
-            embedding(items, self.item.weight, padding_idx=0),
+            embedding(items, self.item.weight, padding_idx=0, sparse=self.item.sparse and not whole),
             embedding(categories, self.category.weight, padding_idx=0),
         )
         return torch.cat(pair, dim=1)

@@ -13,9 +13,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from recollect_kernels import behavior_search
-from recsys.models.batch import Batch
+from recsys.models.batch import Batch, Used
 from recsys.models.dot_product import Sides
-from recsys.models.model import Used
 from recsys.models.sizes import ModelSizes
 from recsys.models.twin import Twin
 

@@ -105,17 +105,23 @@ class Model(nn.Module):
         """Pool each history of `batch` for each of its targets; `whole` as well for the auxiliary head."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch) -> tuple[Float[Tensor, "b t 2"], Float[Tensor, "b t 2"] | None]:
-        """Logits of the head and of the auxiliary head, which pools the whole history instead of the K best."""
-        pooled = self.pool(batch, whole=self.auxiliary)
-        main = self.head(head_input(pooled.target, pooled.best))
-        if self.aux_head is None or pooled.whole is None:
-            return main, None
-        return main, self.aux_head(head_input(pooled.target, pooled.whole))
+    def forward(
+        self, batch: Batch, *, precision: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "b t 2"], Float[Tensor, "b t 2"] | None]:
+        """Logits of the head and of the auxiliary head, which pools the whole history instead of the K best.
 
-    def loss(self, batch: Batch, *, l2: float) -> Tensor:
-        """CE_main + CE_aux + l2·Σw² over the weights that are neither bias nor embedding, a scalar."""
-        main, aux = self(batch)
+        `precision` is that of the heads' matrix products; the search, the pooling and BatchNorm stay in fp32.
+        """
+        pooled = self.pool(batch, whole=self.auxiliary)
+        with torch.autocast(pooled.best.device.type, precision, enabled=precision != torch.float32):
+            main = self.head(head_input(pooled.target, pooled.best))
+            if self.aux_head is None or pooled.whole is None:
+                return main.float(), None
+            return main.float(), self.aux_head(head_input(pooled.target, pooled.whole)).float()
+
+    def loss(self, batch: Batch, *, l2: float, precision: torch.dtype = torch.float32) -> Tensor:
+        """CE_main + CE_aux + l2·Σw² over the weights that are neither bias nor embedding, a scalar in fp32."""
+        main, aux = self(batch, precision=precision)
         labels = batch.labels.long().flatten()
         penalty = sum((weight.square().sum() for weight in self.penalised()), start=main.new_zeros(()))
         loss = cross_entropy(main.flatten(0, 1), labels)
@@ -175,28 +181,6 @@ def score_by(
     pooled = model.pool(Batch(rows, offsets, targets, unknown, longest), whole=False)
     logits = model.head(head_input(pooled.target, pooled.best))
     return torch.softmax(logits, dim=-1)[..., 1], pooled.found
-
-
-class Used(NamedTuple):
-    """A batch renumbered into the items that it uses."""
-
-    rows: Int[Tensor, " e"]
-    """Histories, one behind the other."""
-    targets: Int[Tensor, "b t"]
-    items: Int64[Tensor, " u"] | None
-    """Item row of each number; None where the numbers are item rows, the whole catalogue being used."""
-
-
-def used_items(batch: Batch, n_rows: int) -> Used:
-    """Rows and targets renumbered into the items that the batch uses, and those items.
-
-    A catalogue smaller than the batch is used whole: joining all of it costs less than finding what is used.
-    """
-    ids = torch.cat([batch.rows, batch.targets.flatten()])
-    if len(ids) >= n_rows:
-        return Used(batch.rows, batch.targets, None)
-    items, numbers = torch.unique(ids.long(), return_inverse=True)
-    return Used(numbers[: len(batch.rows)], numbers[len(batch.rows) :].view(batch.targets.shape), items)
 
 
 def rows_of(table: Float[Tensor, "u f"], numbers: Int[Tensor, "*dims"]) -> Float[Tensor, "*dims f"]:

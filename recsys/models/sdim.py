@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from recsys.errors import ConfigError
-from recsys.models.batch import Batch
+from recsys.models.batch import Batch, used_items
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Found, Model, Pooled, rows_of, target_values, used_items
+from recsys.models.model import Found, Model, Pooled, rows_of, target_values
 from recsys.models.rectangle import Rectangle
 from recsys.models.sizes import ModelSizes
 

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from recsys.models.batch import Batch
+from recsys.models.batch import Batch, Used
 from recsys.models.dot_product import Sides
-from recsys.models.model import Used
 from recsys.models.rectangle import Rectangle
 from recsys.models.twin import Twin
 

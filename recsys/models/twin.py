@@ -6,9 +6,10 @@ the original (`twin_projected.py` has them) and without user features.
 
 import torch
 
+from recsys.models.batch import Used
 from recsys.models.dot_product import DotProductModel, Sides, query_scale, recency_bias
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Used, rows_of
+from recsys.models.model import rows_of
 
 
 class Twin(DotProductModel):

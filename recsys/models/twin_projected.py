@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recsys.models.batch import Used
 from recsys.models.dot_product import DotProductModel, Sides, position_scores, query_scale
 from recsys.models.embeddings import FeatureEmbeddings
-from recsys.models.model import Used, rows_of
+from recsys.models.model import rows_of
 from recsys.models.sizes import ModelSizes
 
 

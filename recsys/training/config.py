@@ -12,6 +12,7 @@ from recsys.data.protocols import LeaveLastOut, TimeSplit
 from recsys.data.samples import SampleConfig
 from recsys.errors import ConfigError
 from recsys.models.kinds import has_attention_size, model_kind
+from recsys.training.step import OPTIMIZERS, PRECISIONS, OptimizerName, PrecisionName
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +35,12 @@ class TrainConfig:
     """Passes over the training targets."""
     learning_rate: float = 0.01
     """Adam's step size."""
+    optimizer: OptimizerName = "adam"
+    """`adam`, as published; `rowwise-adam` takes the same steps, those of a row when a batch holds it, for large
+    catalogues."""
+    precision: PrecisionName = "fp32"
+    """Of the heads' matrix products: `bf16` is faster on a GPU. Tables, search, pooling, BatchNorm and loss stay in
+    fp32."""
     l2: float = 1e-6
     """Factor of Σw² over the weights that are neither bias nor embedding."""
     validate_every: int = 150
@@ -55,6 +62,9 @@ class TrainConfig:
                 f"batch_size must hold at least two positives with their {self.samples.negatives} negatives each, "
                 f"got {self.batch_size}"
             )
+        for name, known in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.learning_rate <= 0 or self.l2 < 0:
             raise ConfigError(
                 f"learning_rate must be above 0 and l2 at least 0, got {self.learning_rate} and {self.l2}"

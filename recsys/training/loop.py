@@ -29,7 +29,8 @@ from recsys.training.checkpoint import Progress, load_checkpoint, remove_checkpo
 from recsys.training.config import TrainConfig
 from recsys.training.evaluation import evaluate
 from recsys.training.lock import RunLock
-from recsys.training.step import make_optimizer, train_step
+from recsys.training.step import PRECISIONS, make_optimizer, settle, train_step
+from recsys.training.workers import normalise_over_all_workers
 
 LOG_FILE = "log.jsonl"
 LOG_EVERY = 5
@@ -103,7 +104,8 @@ def _run_steps(
     samples = make_samples(store, config.samples, "train")
     validation = make_samples(store, config.samples, "validation")
     model = new_model(store, config).to(worker.device)
-    optimizer = make_optimizer(model, config.learning_rate)
+    normalise_over_all_workers(model)
+    optimizer = make_optimizer(model, config.learning_rate, config.optimizer)
     progress, best = load_checkpoint(run, model, optimizer)
     if worker.rank == 0:
         _trim_log(run, progress.step)
@@ -120,12 +122,19 @@ def _run_steps(
             index = np.resize(index, worker.world_size)
         batch = collate(store, samples.take(index[worker.rank :: worker.world_size]))
         everyone = len(index) * samples.targets_per_group
-        loss = train_step(model, optimizer, batch, l2=config.l2, samples_of_all_workers=everyone)
+        loss = train_step(
+            *(model, optimizer, batch),
+            l2=config.l2,
+            samples_of_all_workers=everyone,
+            precision=PRECISIONS[config.precision],
+        )
         progress.step += 1
         validates = progress.step % config.validate_every == 0 or progress.step == total
         logs = progress.step % LOG_EVERY == 0 or validates
         if logs:
             _stop_at_nonfinite(loss, progress.step, config)
+        if validates:
+            settle(optimizer)  # on every worker, so that all go on with the same bits
         if worker.rank == 0:
             if logs:
                 spent = round(time.process_time(), 4)

@@ -47,39 +47,44 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> EventStore:
 
 
 @pytest.mark.slow
-def test_two_workers_learn_what_one_learns(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adam", "rowwise-adam"])
+def test_two_workers_learn_what_one_learns(shop: EventStore, ray_node: None, tmp_path: Path, optimizer: str) -> None:
     groups = len(make_samples(shop, CONFIG.samples, "train"))
     a_step = next(size for size in range(20, groups) if groups % size == 1)  # the last batch has one group for two
-    config = with_overrides(CONFIG, batch_size=3 * a_step, epochs=6)
+    config = with_overrides(CONFIG, batch_size=3 * a_step, epochs=6, optimizer=optimizer)
     one = load_model(fit(shop.directory, config, tmp_path / "one"))
     two = load_model(fit(shop.directory, config, tmp_path / "two", workers=2))
-    # BatchNorm normalises each share, so the runs differ a little; both must have learned the same.
     assert one.metrics["test"]["auc"] > 0.9
-    assert two.metrics["test"]["auc"] == pytest.approx(one.metrics["test"]["auc"], abs=0.06)
+    # The same steps but for the order of additions, which many steps make visible.
+    assert two.metrics["test"] == pytest.approx(one.metrics["test"], abs=0.02)
     steps = [[entry["step"] for entry in saved.metrics["validation"]] for saved in (one, two)]
     assert steps[0] == steps[1]
+    assert two.metrics["validation"][0] == pytest.approx(one.metrics["validation"][0], abs=0.002)
 
 
 @pytest.mark.slow
-def test_a_lost_worker_is_replaced_and_changes_nothing(shop: EventStore, ray_node: None, tmp_path: Path) -> None:
-    config = with_overrides(CONFIG, epochs=60)
-    whole = load_model(fit(shop.directory, config, tmp_path / "whole"))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_lost_worker_is_replaced_and_changes_nothing(
+    shop: EventStore, ray_node: None, tmp_path: Path, workers: int
+) -> None:
+    config = with_overrides(CONFIG, epochs=60, optimizer="rowwise-adam")
+    whole = load_model(fit(shop.directory, config, tmp_path / "whole", workers=workers))
     results: list[Path] = []
     run = tmp_path / "killed"
-    training = threading.Thread(target=lambda: results.append(fit(shop.directory, config, run)))
+    training = threading.Thread(target=lambda: results.append(fit(shop.directory, config, run, workers=workers)))
     training.start()
     deadline = time.monotonic() + 60
     while not list(run.glob("step-*[0-9]")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    workers = [
+    found = [
         process
         for process in psutil.Process().children(recursive=True)
         if any("RayTrainWorker" in word for word in process.cmdline())
     ]
-    assert workers, "the worker was to be killed in the middle"
-    for worker in workers:
-        worker.kill()
-    training.join(120)
+    assert len(found) == workers, "one worker was to be killed in the middle"
+    assert not (run / "model").exists()
+    found[-1].kill()
+    training.join(240)
     assert load_model(results[0]).metrics == whole.metrics
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recollect.cli.console import explains_errors, out, progress, show_json, show_table
+from recollect.cli.data_upload import upload
 from recollect.cli.pictures import pictures
 from recollect.settings import Settings
 
@@ -173,6 +174,7 @@ def generate(
 
 
 data_app.command("pictures")(pictures)
+data_app.command("upload")(upload)
 
 
 @data_app.command("describe")

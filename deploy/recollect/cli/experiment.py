@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recollect.cli.console import err, explains_errors, out, progress, show_json
-from recollect.cli.train import STORE, imported
+from recollect.cli.train import STORE, store_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 @explains_errors
 def experiment(
     source: Annotated[
-        Path, typer.Argument(help="Event store directory, or an event log in the format that --data names.")
+        str,
+        typer.Argument(
+            help="Event store, a directory or the URL of one that `recollect data upload` has put there; or an event "
+            "log in the format that --data names."
+        ),
     ],
     data: Annotated[
         str, typer.Option(help="What SOURCE is: `store`, or a format that `recollect data sources` lists.")
@@ -92,7 +96,7 @@ def experiment(
         require_tracker(tracker)
     rows = variants(chosen, _sizes(attention_dims), config)
     with progress() as bar:
-        store = source if data == STORE else imported(settings.var, source, data, preset, bar)
+        store = store_of(settings.var, source, data, preset, bar)
         identity = hashlib.sha256(f"{store.resolve()}\n{config.to_json()}".encode()).hexdigest()
         folder = (output or settings.var / "experiments" / f"{store.name}-{identity[:8]}").resolve()
         claim_all(store, config, rows, range(seeds), folder / "runs")

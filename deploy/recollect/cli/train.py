@@ -15,7 +15,11 @@ STORE = "store"
 @explains_errors
 def train(
     source: Annotated[
-        Path, typer.Argument(help="Event store directory, or an event log in the format that --data names.")
+        str,
+        typer.Argument(
+            help="Event store, a directory or the URL of one that `recollect data upload` has put there; or an event "
+            "log in the format that --data names."
+        ),
     ],
     data: Annotated[
         str, typer.Option(help="What SOURCE is: `store`, or a format that `recollect data sources` lists.")
@@ -43,6 +47,17 @@ def train(
     representation_dim: Annotated[int | None, typer.Option(help="Size of each representation embedding.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples a step, over all workers.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's step size.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="`adam`, as published, or `rowwise-adam`, which takes the same steps, those of an item when a batch "
+            "holds it: faster from some 100,000 items on."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="`fp32`, or `bf16` for the heads' matrix products, for GPUs: a CPU is slower with it."),
+    ] = None,
     run: Annotated[
         str | None,
         typer.Option(help="Name of the run directory in var/runs; by default it follows from data and options."),
@@ -65,6 +80,8 @@ def train(
     `recollect train var/data/shop`
 
     `recollect train --data online-retail online_retail.parquet --preset online-retail --seed 1`
+
+    `recollect train s3://bucket/shop --optimizer rowwise-adam`
     """
     from recollect.pipeline import run_directory, train_and_publish
     from recollect.settings import Settings
@@ -82,9 +99,11 @@ def train(
         representation_dim=representation_dim,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        optimizer=optimizer,
+        precision=precision,
     )
     with progress() as bar:
-        store = source if data == STORE else imported(settings.var, source, data, preset, bar)
+        store = store_of(settings.var, source, data, preset, bar)
         task = bar.add_task("starting Ray", total=None)
 
         def on_step(step: int, total: int, line: Mapping[str, Any]) -> None:
@@ -104,6 +123,28 @@ def train(
         return
     show_metrics(f"{artifact.name}/{artifact.version}", "test", metrics["test"])
     out.print(f"Kept in {artifact.directory}" + (f", labelled {label}." if label else "."), highlight=False)
+
+
+def store_of(var: Path, source: str, data_format: str, preset: str, bar: Any) -> Path:
+    """The event store that `source` is, at a URL or on this machine, or that is made of a log."""
+    from recollect.artifacts.event_stores import fetched_store, is_url
+    from recollect.artifacts.transfers import heard
+    from recsys.errors import ConfigError
+
+    if data_format != STORE:
+        if is_url(source):
+            raise ConfigError(
+                f"a log is imported from a file of this machine, got {source}; download it, or import it where it is "
+                "and `recollect data upload` the store"
+            )
+        return imported(var, Path(source), data_format, preset, bar)
+    if not is_url(source):
+        return Path(source)
+    task = bar.add_task("looking", total=None)
+    with heard(lambda what, done, total: bar.update(task, description=what, completed=done, total=total)):
+        store = fetched_store(source, var / "data")
+    bar.update(task, description="fetched", completed=1, total=1)
+    return store
 
 
 def imported(var: Path, log: Path, data_format: str, preset: str, bar: Any) -> Path:
