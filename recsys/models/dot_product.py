@@ -58,7 +58,10 @@ class DotProductModel(Model):
     def pool(self, batch: Batch, *, whole: bool) -> Pooled:
         """Pool each history for each target: by the K behaviours that `search` finds, and `whole` if asked for."""
         used = used_items(batch, self.config.n_items + 1)
-        sides = self.sides(used)
+        return self.pool_sides(self.sides(used), used, batch, whole=whole)
+
+    def pool_sides(self, sides: Sides, used: Used, batch: Batch, *, whole: bool) -> Pooled:
+        """`pool`, of the tables that `sides` gave."""
         positions = self.search(used, sides, batch)
         attend = partial(
             target_attention,

@@ -8,7 +8,7 @@ import copy
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Float, Int, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
@@ -78,6 +78,8 @@ class Model(nn.Module):
     """Embeddings that make up a representation: item, category, position."""
     auxiliary: ClassVar[bool] = True
     """Whether the whole history is pooled as well, for an auxiliary head."""
+    searches: ClassVar[bool] = True
+    """Whether it keeps K behaviours of a history and pools those alone."""
 
     config: ModelSizes
     category_of_item: Tensor
@@ -112,7 +114,12 @@ class Model(nn.Module):
 
         `precision` is that of the heads' matrix products; the search, the pooling and BatchNorm stay in fp32.
         """
-        pooled = self.pool(batch, whole=self.auxiliary)
+        return self.judge(self.pool(batch, whole=self.auxiliary), precision=precision)
+
+    def judge(
+        self, pooled: Pooled, *, precision: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "b t 2"], Float[Tensor, "b t 2"] | None]:
+        """What the heads make of pooled histories, in fp32."""
         with torch.autocast(pooled.best.device.type, precision, enabled=precision != torch.float32):
             main = self.head(head_input(pooled.target, pooled.best))
             if self.aux_head is None or pooled.whole is None:
@@ -122,12 +129,9 @@ class Model(nn.Module):
     def loss(self, batch: Batch, *, l2: float, precision: torch.dtype = torch.float32) -> Tensor:
         """CE_main + CE_aux + l2·Σw² over the weights that are neither bias nor embedding, a scalar in fp32."""
         main, aux = self(batch, precision=precision)
-        labels = batch.labels.long().flatten()
-        penalty = sum((weight.square().sum() for weight in self.penalised()), start=main.new_zeros(()))
-        loss = cross_entropy(main.flatten(0, 1), labels)
-        if aux is not None:
-            loss = loss + cross_entropy(aux.flatten(0, 1), labels)
-        return loss + l2 * penalty
+        error = prediction_loss(main, aux, batch.labels)
+        penalty = sum((weight.square().sum() for weight in self.penalised()), start=error.new_zeros(()))
+        return error + l2 * penalty
 
     def penalised(self) -> list[nn.Parameter]:
         """The weights that are neither bias nor embedding."""
@@ -139,6 +143,15 @@ class Model(nn.Module):
     def serving(self) -> Scorer:
         """A frozen copy of what the model is now, to score with; it shares nothing with the model."""
         return FrozenModel(self)
+
+
+def prediction_loss(
+    main: Float[Tensor, "b t 2"], aux: Float[Tensor, "b t 2"] | None, labels: UInt8[Tensor, "b t"]
+) -> Tensor:
+    """CE_main + CE_aux, a scalar, without the latter of models that have no auxiliary head."""
+    wanted = labels.long().flatten()
+    loss = cross_entropy(main.flatten(0, 1), wanted)
+    return loss if aux is None else loss + cross_entropy(aux.flatten(0, 1), wanted)
 
 
 class FrozenModel:

@@ -45,6 +45,7 @@ class Sdim(Model):
     kind = "sdim"
     sizes = SdimConfig
     auxiliary = False
+    searches = False
     config: SdimConfig
     hyperplanes: Tensor
 

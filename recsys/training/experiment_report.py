@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,8 @@ import polars as pl
 
 from recsys.errors import DataError
 from recsys.models.kinds import has_attention_size, model_kind
+from recsys.plots import new_figure, save_figure
 from recsys.training.metrics import Metrics
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _QUALITY = {"auc": "AUC", "gauc": "GAUC", "logloss": "log loss"}
 _SPEED = {"trained_per_cpu_s": "trained a CPU-second", "scored_per_cpu_s": "scored a CPU-second"}
@@ -59,13 +56,14 @@ def _spread(values: pl.Series, digits: int, sign: str = "") -> str:
 
 def draw_learning_curves(runs: pl.DataFrame, path: Path) -> None:
     """Write a PNG of the validation AUC by step: the mean of the seeds, and the range that they lie in."""
-    figure, axes = _figure("step", "validation AUC")
+    figure, axes = new_figure("step", "validation AUC")
     for (variant,), own in runs.group_by(["variant"], maintain_order=True):
         curves = np.array(own["validation_auc"].to_list())  # [seeds, validations]
         steps = own["validation_step"][0].to_numpy()
         (line,) = axes.plot(steps, curves.mean(axis=0), marker="o", markersize=3, label=str(variant))
         axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=line.get_color(), alpha=0.15)
-    _save(figure, axes, path)
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
 
 
 def draw_attention_sizes(runs: pl.DataFrame, path: Path) -> bool:
@@ -74,7 +72,7 @@ def draw_attention_sizes(runs: pl.DataFrame, path: Path) -> bool:
     sizes = runs.group_by("model").agg(pl.col("attention_dim").n_unique())
     if sizes["attention_dim"].max() == 1:
         return False
-    figure, axes = _figure("size of each attention embedding", "test AUC")
+    figure, axes = new_figure("size of each attention embedding", "test AUC")
     axes.set_xscale("log", base=2)
     for (model,), own in runs.group_by(["model"], maintain_order=True):
         if has_attention_size(model_kind(str(model))):
@@ -90,27 +88,10 @@ def draw_attention_sizes(runs: pl.DataFrame, path: Path) -> bool:
             axes.axhline(mean, linestyle="--", linewidth=1, color=f"C{len(axes.get_lines())}", label=str(model))
     present: npt.NDArray[np.int64] = runs["attention_dim"].unique().sort().to_numpy()
     axes.set_xticks(present, [str(size) for size in present])
-    _save(figure, axes, path)
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
     return True
 
 
 def _deviation() -> pl.Expr:
     return pl.col("auc").std().fill_null(0.0).alias("deviation")
-
-
-def _figure(x: str, y: str) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: "Figure", axes: "Axes", path: Path) -> None:
-    axes.legend(fontsize=8)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=120)
-    partial.replace(path)

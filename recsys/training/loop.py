@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
@@ -87,11 +88,17 @@ def train(
 
 def steps_in_all(samples: SampleSet, config: TrainConfig) -> int:
     """Steps of the whole run, the last partial batch of each epoch included."""
-    return config.epochs * -(-len(samples) // _groups_a_step(samples, config))
+    return config.epochs * -(-len(samples) // groups_a_step(samples, config))
 
 
-def _groups_a_step(samples: SampleSet, config: TrainConfig) -> int:
+def groups_a_step(samples: SampleSet, config: TrainConfig) -> int:
+    """Sample groups of a step, over all workers."""
     return max(1, config.batch_size // samples.targets_per_group)
+
+
+def order_of_epoch(samples: SampleSet, config: TrainConfig, epoch: int) -> npt.NDArray[np.int64]:
+    """[G] the order in which an epoch takes the sample groups; the same for the same seed."""
+    return np.random.default_rng([config.seed, epoch]).permutation(len(samples))
 
 
 def _run_steps(
@@ -109,14 +116,14 @@ def _run_steps(
     progress, best = load_checkpoint(run, model, optimizer)
     if worker.rank == 0:
         _trim_log(run, progress.step)
-    groups, total = _groups_a_step(samples, config), steps_in_all(samples, config)
+    groups, total = groups_a_step(samples, config), steps_in_all(samples, config)
     steps_an_epoch = total // config.epochs
     order, order_epoch = np.empty(0, dtype=np.int64), -1
     model.train()
     while progress.step < total:
         epoch, position = divmod(progress.step, steps_an_epoch)
         if epoch != order_epoch:
-            order, order_epoch = np.random.default_rng([config.seed, epoch]).permutation(len(samples)), epoch
+            order, order_epoch = order_of_epoch(samples, config, epoch), epoch
         index = order[position * groups : (position + 1) * groups]
         if len(index) < worker.world_size:  # every worker needs a share of the last batch
             index = np.resize(index, worker.world_size)

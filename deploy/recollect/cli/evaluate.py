@@ -7,7 +7,9 @@ import typer
 from typer.core import TyperGroup
 
 from recollect.cli.console import explains_errors, out, progress, show_json, show_metrics
+from recollect.cli.evaluate_positions import positions
 from recollect.cli.evaluate_recommend import recommend
+from recollect.cli.evaluate_search import search
 from recollect.cli.evaluate_served import served
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ class _ScoresUnlessTold(TyperGroup):
 evaluate_app = typer.Typer(
     cls=_ScoresUnlessTold,
     help="Measure a model on a split of its data: `recollect evaluate dare@stable` its scores, `recollect evaluate "
-    "recommend` what it recommends, `recollect evaluate served` whether training would see what was served.",
+    "recommend` what it recommends, `recollect evaluate search` and `positions` whether it finds what matters, "
+    "`recollect evaluate served` whether training would see what was served.",
     rich_markup_mode="markdown",
 )
 
@@ -72,4 +75,6 @@ def scores(
 
 
 evaluate_app.command()(recommend)
+evaluate_app.command()(search)
+evaluate_app.command()(positions)
 evaluate_app.command()(served)

@@ -1,0 +1,1 @@
+"""Look into trained models: whether the search finds what matters, what disturbs it, and whether place counts."""
