@@ -119,15 +119,16 @@ class Model(nn.Module):
     def judge(
         self, pooled: Pooled, *, precision: torch.dtype = torch.float32
     ) -> tuple[Float[Tensor, "b t 2"], Float[Tensor, "b t 2"] | None]:
-        """What the heads make of pooled histories, in fp32."""
+        """What the heads make of pooled histories, in the numbers of these."""
+        numbers = pooled.best.dtype
         with torch.autocast(pooled.best.device.type, precision, enabled=precision != torch.float32):
             main = self.head(head_input(pooled.target, pooled.best))
             if self.aux_head is None or pooled.whole is None:
-                return main.float(), None
-            return main.float(), self.aux_head(head_input(pooled.target, pooled.whole)).float()
+                return main.to(numbers), None
+            return main.to(numbers), self.aux_head(head_input(pooled.target, pooled.whole)).to(numbers)
 
     def loss(self, batch: Batch, *, l2: float, precision: torch.dtype = torch.float32) -> Tensor:
-        """CE_main + CE_aux + l2·Σw² over the weights that are neither bias nor embedding, a scalar in fp32."""
+        """CE_main + CE_aux + l2·Σw² over the weights that are neither bias nor embedding, a scalar."""
         main, aux = self(batch, precision=precision)
         error = prediction_loss(main, aux, batch.labels)
         penalty = sum((weight.square().sum() for weight in self.penalised()), start=error.new_zeros(()))
