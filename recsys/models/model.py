@@ -119,12 +119,16 @@ class Model(nn.Module):
     def judge(
         self, pooled: Pooled, *, precision: torch.dtype = torch.float32
     ) -> tuple[Float[Tensor, "b t 2"], Float[Tensor, "b t 2"] | None]:
-        """What the heads make of pooled histories, in fp32."""
-        with torch.autocast(pooled.best.device.type, precision, enabled=precision != torch.float32):
-            main = self.head(head_input(pooled.target, pooled.best))
-            if self.aux_head is None or pooled.whole is None:
-                return main.float(), None
-            return main.float(), self.aux_head(head_input(pooled.target, pooled.whole)).float()
+        """What the heads make of pooled histories, in the precision of these."""
+        lower = precision != torch.float32
+        with torch.autocast(pooled.best.device.type, precision, enabled=lower):
+            main: Tensor = self.head(head_input(pooled.target, pooled.best))
+            aux: Tensor | None = None
+            if self.aux_head is not None and pooled.whole is not None:
+                aux = self.aux_head(head_input(pooled.target, pooled.whole))
+        if not lower:
+            return main, aux
+        return main.float(), None if aux is None else aux.float()
 
     def loss(self, batch: Batch, *, l2: float, precision: torch.dtype = torch.float32) -> Tensor:
         """CE_main + CE_aux + l2·Σw² over the weights that are neither bias nor embedding, a scalar in fp32."""
