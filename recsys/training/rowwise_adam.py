@@ -235,7 +235,7 @@ def gradient_of_rows(table: Tensor, rows: Int64[Tensor, " u"]) -> Float[Tensor, 
     if gradient._nnz() == len(rows):
         found, values = gradient._indices()[0], gradient._values()
         if torch.equal(found, rows):
-            return values
+            return values.contiguous()  # as the fused kernel takes it
     gradient = gradient.coalesce()
     values = table.new_zeros(len(rows), table.shape[1])
     return values.index_copy_(0, torch.searchsorted(rows, gradient.indices()[0]), gradient.values())
