@@ -1,5 +1,4 @@
-"""Whether attention and representation pull an embedding in opposite directions (sections 2.2 and 4.3 of arXiv
-2410.02604).
+"""Whether attention and representation pull an embedding in opposite directions (arXiv 2410.02604).
 
 The loss reaches an embedding on two ways: through the scores that search and weigh behaviours (attention), and through
 the vectors that are pooled and handed to the head (representation). A model that shares one table for both takes the
@@ -132,7 +131,7 @@ class Conflict:
     conflicting_rows: int = 0
     """Those whose cosine is negative."""
     conflicting_steps: int = 0
-    """Steps whose rows have a negative cosine on average: the share that the paper reports."""
+    """Steps whose rows have a negative cosine on average: the share that the released analysis of the paper reports."""
     representation_longer: int = 0
     """Rows whose gradient of representation is the longer."""
     cosines: float = 0.0

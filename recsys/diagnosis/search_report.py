@@ -83,10 +83,14 @@ def cell_table(measured: Measured, relevance: Relevance, catalogue: Catalogue) -
         "beside_negatives": counts[place, category, position, 0],
         "information_bits": information_of(counts)[place, category, position],
     }
-    at = (np.where(mapped, place, 0), category, position)
-    frame["behaviours_met"] = np.where(mapped, measured.attention.behaviours[at], 0)
+    at = place[mapped], category[mapped], position[mapped]
+    met = np.zeros(len(place), dtype=np.int64)
+    met[mapped] = measured.attention.behaviours[at]
+    frame["behaviours_met"] = met
     for name, lift in measured.attention.lifts.items():
-        frame[f"attention: {name}"] = np.where(mapped, lift[at], np.nan)
+        lifts = np.full(len(place), np.nan)
+        lifts[mapped] = lift[at]
+        frame[f"attention: {name}"] = lifts
     return pl.DataFrame(frame)
 
 

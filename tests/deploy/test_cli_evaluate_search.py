@@ -103,21 +103,13 @@ def test_a_person_sees_tables_and_where_the_rest_is(run: Run, place: Path) -> No
 
 
 def test_gradients_are_measured_along_a_training_too(run: Run, tmp_path: Path) -> None:
-    words = (
-        "search",
-        of("dare-1"),
-        of("din"),
-        *FEW,
-        "--gradient-steps",
-        0,
-        "--retrain",
-        "--output",
-        tmp_path,
-        "--json",
-    )
+    measured = ("--gradient-steps", 0, "--retrain", "--maps", 0, "--output", tmp_path, "--json")
+    words = ("search", of("dare-1"), of("din"), *FEW, *measured)
     gradients = [row for row in rows(run(*words)) if row["measure"] == "gradients"]
     assert {(row["search"], row["weights"]) for row in gradients} == {("dare", "whole training")}
     assert all(row["steps"] > 0 for row in gradients)
+    assert not list(tmp_path.glob("attention*"))
+    assert pl.read_parquet(tmp_path / "cells.parquet")["behaviours_met"].sum() == 0
 
 
 def test_plants_are_looked_for(run: Run, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ _GRADIENTS = """\
 The two gradients of each embedding in a training step: through the scores that search and weigh (attention), and
 through what is pooled and handed to the head (representation). A table that does both takes their sum: where the
 cosine is negative, each undoes part of the other. Unrelated gradients have a negative cosine half of the time, and
-tables that do one thing each add nothing up, whatever the cosine. *Steps so on average* is the paper's figure.
+tables that do one thing each add nothing up, whatever the cosine. *Steps so on average* is what the paper's
+released analysis counts.
 """
 
 
