@@ -142,7 +142,7 @@ def test_a_job_that_is_killed_goes_on(world: Any, rows: list[Any], write_request
     environment = {**os.environ, "RECOLLECT_VAR": str(world.var)}
     job = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list(work_of(output).glob("part-*.parquet")) and time.monotonic() < deadline:
+    while not list(work_of(output).glob("part-*.whole")) and time.monotonic() < deadline:
         assert job.poll() is None
         time.sleep(0.005)
     job.send_signal(signal.SIGKILL)
