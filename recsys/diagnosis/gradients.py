@@ -197,7 +197,7 @@ def measure_conflicts(
     """What the two gradients are to each other in the steps that `batches` would be, for each pair of tables.
 
     `model` is copied and left as it is. With a `learning_rate` the copy takes each step after it was measured, as
-    training does (`l2` is that of training); without one, all are measured at the weights that `model` has.
+    training by dense Adam does (`l2` is that of training); without one, all are measured at the weights of `model`.
     """
     training = copy.deepcopy(model).train().requires_grad_(True)
     conflicts = {pair.name: Conflict(table=pair.name, shared=pair.shared) for pair in pairs_of(training)}

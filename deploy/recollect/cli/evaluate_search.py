@@ -70,7 +70,7 @@ def search(
         int, typer.Option(min=0, help="Training steps whose gradients are measured, at the models' weights.")
     ] = 50,
     retrain: Annotated[
-        bool, typer.Option("--retrain", help="Measure gradients at every step of a training from the beginning, too.")
+        bool, typer.Option("--retrain", help="Measure gradients at every step of a training by dense Adam, too.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the report; VAR/evaluations/search-… unless told.")
