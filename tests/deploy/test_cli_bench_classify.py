@@ -41,6 +41,7 @@ def test_rows_are_json_lines_with_the_agreed_fields_first(run: Callable[..., Res
     assert RANDOM_CLIP not in result.output
 
 
+@pytest.mark.slow
 def test_a_table_keeps_every_figure(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def unexported(reference: str, _threads: int) -> Iterator[dict[str, Encoder]]:

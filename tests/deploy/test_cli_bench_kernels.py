@@ -46,6 +46,7 @@ def test_rows_are_json_lines_with_the_agreed_fields_first(run: Callable[..., Res
     assert result.stderr.count("without compiled: measured on a GPU only") == 1
 
 
+@pytest.mark.slow
 def test_a_table_says_where_it_was_measured_and_keeps_every_figure(run: Callable[..., Result]) -> None:
     result = measure(run, "--only", "behavior")
     assert result.exit_code == 0, result.output
@@ -118,6 +119,7 @@ def test_prepare_prints_what_was_prepared(
     assert [json.loads(line)["prepared"] for line in lines] == ["loops in [cache]/a", f"tuned: {tune}"]
 
 
+@pytest.mark.slow
 def test_prepare_compiles_for_this_machine(run: Callable[..., Result]) -> None:
     pytest.importorskip("numba")
     result = run("kernels", "prepare", "--json")

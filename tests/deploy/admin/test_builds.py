@@ -66,6 +66,7 @@ def test_a_build_tells_its_steps_and_the_version_that_it_made(admin: AdminClient
     assert left(var) == set()
 
 
+@pytest.mark.slow
 def test_of_a_folder_and_with_what_was_asked_for(admin: AdminClient) -> None:
     options = {"kind": IndexKind.HNSW, "inner_product": True, "label": "", "recall_aim": 0.0, "seed": 3}
     operation = admin.build_index("items", files=["nightly", "small.parquet"], **options)  # type: ignore[arg-type]
@@ -87,6 +88,7 @@ def test_the_items_of_a_model_by_the_version_that_its_label_meant(
     assert (built.source.kind, built.source.model, built.vectors) == ("model", f"dare/{version}", 3)
 
 
+@pytest.mark.slow
 def test_what_was_deleted_since_the_last_build_stays_out_of_the_next_one(
     admin: AdminClient, versions: list[str], var: Path
 ) -> None:
@@ -137,7 +139,11 @@ def test_a_label_moved_while_the_version_was_judged_stays(
     assert store.labelled("items", "stable") == versions[1]
 
 
-@pytest.mark.parametrize("step", ["", "reading", "training", "judging"], ids=lambda step: step or "starting")
+@pytest.mark.parametrize(
+    "step",
+    ["", "judging", *(pytest.param(step, marks=pytest.mark.slow) for step in ("reading", "training"))],
+    ids=lambda step: step or "starting",
+)
 def test_a_cancelled_build_leaves_nothing(
     admin: AdminClient, var: Path, until_step: UntilStep, workers: Workers, scratch: Path, step: str
 ) -> None:
@@ -159,6 +165,7 @@ def test_a_cancelled_build_leaves_nothing(
     assert admin.get_operation(operation.name).end_time == ended.end_time
 
 
+@pytest.mark.slow
 def test_a_build_that_does_not_listen_is_killed(
     admin: AdminClient, var: Path, until_step: UntilStep, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +249,7 @@ def test_a_build_at_a_shell_is_in_the_way(admin: AdminClient, var: Path) -> None
         assert busy.value.reason == "BUILD_RUNNING"
 
 
+@pytest.mark.slow
 def test_no_more_are_built_at_a_time_than_the_service_can_bear(
     admin: AdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +261,7 @@ def test_no_more_are_built_at_a_time_than_the_service_can_bear(
     admin.wait_operation(first.name, timeout_s=60)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_service_ends_its_builds_and_the_next_one_knows_of_them(
     admin_config: Callable[..., AdminConfig],
     start_admin: Callable[..., RunningAdmin],
@@ -318,6 +327,7 @@ def test_a_killed_service_takes_its_builds_with_it(
         assert admin.wait_operation(admin.build_index("items", files=["large.parquet"]).name).result().vectors == 30_000
 
 
+@pytest.mark.slow
 def test_what_was_built_is_remembered_as_long_as_it_is_of_use(
     start_admin: Callable[..., RunningAdmin], var: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

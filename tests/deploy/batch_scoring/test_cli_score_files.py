@@ -40,7 +40,9 @@ def rows() -> list[tuple[str, list[int]]]:
     return [(user, random.choice([10, 20, 30, 77], random.integers(1, 4)).tolist()) for user in users]
 
 
-@pytest.mark.parametrize("source", ["redis", "events", "both"])
+@pytest.mark.parametrize(
+    "source", ["redis", *(pytest.param(source, marks=pytest.mark.slow) for source in ("events", "both"))]
+)
 def test_scores_are_those_of_the_service(
     ray_node: None,
     world: Any,
@@ -157,6 +159,7 @@ def test_a_job_that_is_killed_goes_on(world: Any, rows: list[Any], write_request
     assert by_request["scores"].to_list() == [1] * len(by_request)
 
 
+@pytest.mark.slow
 def test_requests_bring_their_histories(
     ray_node: None, run: Callable[..., Result], write_requests: Any, expected: Any, tmp_path: Path
 ) -> None:
@@ -169,6 +172,7 @@ def test_requests_bring_their_histories(
     assert scores == [expected(history, [30]) for history in histories]
 
 
+@pytest.mark.slow
 def test_histories_that_cannot_be_read_end_it_and_the_next_run_goes_on(
     ray_node: None, run: Callable[..., Result], write_requests: Any, tmp_path: Path
 ) -> None:

@@ -50,7 +50,14 @@ def test_learns_what_the_shop_hides(shop_store: EventStore, tmp_path: Path) -> N
     assert evaluate(untrained, shop_store, test).auc < 0.8
 
 
-@pytest.mark.parametrize("kind", [kind for kind in MODELS if kind != "dare"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in ("twin", "sdim") else pytest.mark.slow)
+        for kind in MODELS
+        if kind != "dare"
+    ],
+)
 def test_every_model_learns_resumes_and_is_measured_as_dare_is(
     shop_store: EventStore, tmp_path: Path, kind: str
 ) -> None:
