@@ -19,7 +19,6 @@ LOG = [
 
 
 def test_tensorboard_has_loss_and_metrics_at_their_steps_and_times(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (tmp_path / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in LOG))
