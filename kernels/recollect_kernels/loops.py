@@ -23,7 +23,7 @@ _GATHERED = 1 << 18
 
 
 class _OfThread(threading.local):
-    keys: Any = np.empty(0, np.int32)
+    numbers: Any = np.empty(0, np.float32)
 
 
 _mine = _OfThread()
@@ -78,9 +78,9 @@ def search(
     scores, positions = np.empty(shape, np.int32), np.empty(shape, np.int64)
     bias = NO_NUMBERS if recency_bias is None else array(recency_bias, torch.float32)
     wanted, borders = array(query, torch.float32), array(offsets, torch.int64)
-    stored = _stored(keys, rows)
-    if stored is not None:
-        found = _search_rows(wanted, *stored, borders, bias, scores, positions)
+    taken = stored(keys, rows)
+    if taken is not None:
+        found = _search_rows(wanted, *taken, borders, bias, scores, positions)
     else:
         found = longest_history(rows, offsets, keys.shape[0])
         for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED) if found is not None else []:
@@ -93,7 +93,7 @@ def search(
     return torch.from_numpy(scores.view(np.float32)), torch.from_numpy(positions)
 
 
-def attend(
+def attend_found(
     scores: Float[Tensor, "b t k"],
     positions: Int64[Tensor, "b t k"],
     values: Table,
@@ -107,11 +107,19 @@ def attend(
     batch, targets, k = scores.shape
     output = np.empty((batch, targets, values.shape[1] + beside.shape[1]), np.float32)
     weights = np.empty((batch, targets, k), np.float32)
-    stored = _stored(values, rows)
-    assert stored is not None, "callers ask is_stored first"
-    loops = needed()
-    call = (array(scores), array(positions), *stored, array(offsets, torch.int64), beside, output, weights)
-    run_shares(loops.attend, call, shares(None, batch, targets, scores.numel() * (output.shape[2] + READING)))
+    taken = stored(values, rows)
+    assert taken is not None, "callers ask is_stored first"
+    call = (
+        array(scores).reshape(-1),
+        array(positions).reshape(-1),
+        *taken,
+        array(offsets, torch.int64),
+        beside,
+        targets,
+        output.reshape(-1),
+        weights.reshape(-1),
+    )
+    run_shares(needed().attend_found, call, shares(None, batch, targets, scores.numel() * (output.shape[2] + READING)))
     return torch.from_numpy(output), torch.from_numpy(weights)
 
 
@@ -131,12 +139,13 @@ def array(tensor: Tensor, dtype: torch.dtype | None = None) -> Any:
 
 
 def is_stored(table: Table) -> bool:
-    """Whether search and `attend` read `table` as it is stored: fp32, fp16 or int8 rows, one behind the other."""
+    """Whether the search and what pools what it keeps read `table` as it is stored: fp32, fp16 or int8 rows, one behind
+    the other."""
     rows = table.rows if isinstance(table, ScaledTable) else table
     return rows.is_contiguous() and rows.dtype in (torch.float32, torch.float16, torch.int8)
 
 
-def _stored(table: Table, rows: Tensor) -> tuple[Any, Any, Any] | None:
+def stored(table: Table, rows: Tensor) -> tuple[Any, Any, Any] | None:
     """A table as the loops read it, its scales, and `rows`; None for one whose rows must become fp32 first."""
     if is_plain(table):
         return array(table), NO_NUMBERS, array(rows)
@@ -156,7 +165,7 @@ def _search_rows(
     batch, targets, d = query.shape
     parts = shares(offsets, batch, targets, len(rows) * (targets * d + READING))
     if len(parts) == 1:
-        found = loops.search(*call, _scratch(targets), True, *parts[0])
+        found = loops.search(*call, _scratch(targets, call), True, *parts[0])
     else:
         found = loops.longest_history(rows, offsets, len(table))
         if found >= 0:
@@ -166,13 +175,13 @@ def _search_rows(
 
 def _search_share(call: tuple[Any, ...], share: tuple[int, int, int, int]) -> None:
     loops = needed()
-    loops.search(*call, _scratch(share[3] - share[2]), False, *share)
+    loops.search(*call, _scratch(share[3] - share[2], call), False, *share)
 
 
-def _scratch(targets: int) -> Any:
+def _scratch(targets: int, call: tuple[Any, ...]) -> Any:
     """Scratch of this thread's own, kept from call to call: fresh memory would cost a page fault every 4 KB."""
-    loops = needed()
-    size = -(-targets // 4) * 4 * loops.SCRATCH_A_TARGET
-    if _mine.keys.size < size:
-        _mine.keys = np.empty(size, np.int32)
-    return _mine.keys
+    query, scores = call[0], call[6]
+    size = needed().scratch(targets, scores.shape[2], query.shape[2])
+    if _mine.numbers.size < size:
+        _mine.numbers = np.empty(size, np.float32)
+    return _mine.numbers

@@ -55,6 +55,30 @@ def test_threads_change_nothing(
         assert torch.equal(alone, shared)
 
 
+@pytest.mark.parametrize("d", [1, 16, 20, 64])
+@pytest.mark.parametrize("targets", [1, 3, 4, 9])
+@pytest.mark.parametrize("k", [1, 32, 128])
+def test_long_histories_of_ties_and_special_values_are_searched_exactly(d: int, targets: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(23)
+    # Whole numbers have the same products in whatever order they are added up; few of them make many ties.
+    table = torch.randint(-3, 4, (400, d), generator=generator).float()
+    table[:4, 0] = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0])
+    lengths = [0, 1, 31, 257, 1_025, 2_047, 2_100, 5_000, 3_000, 300]
+    query = torch.randint(-3, 4, (len(lengths), targets, d), generator=generator).float()
+    query[2, 0], query[-3, -1] = torch.nan, 0.0
+    rows = torch.randint(0, 400, (sum(lengths),), generator=generator, dtype=torch.int32)
+    rows[-3_300:-1_000] = 0  # nothing but NaN where bounds are found
+    rows[-300:] = 7  # nothing but ties
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    bias = torch.randint(-2, 3, (150,), generator=generator).float()
+    found, expected = (
+        behavior_search(query, table, rows, offsets, k=k, recency_bias=bias, backend=backend)
+        for backend in ("cpu", "reference")
+    )
+    assert torch.equal(found.positions, expected.positions)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=0, equal_nan=True)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_table(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_GATHERED", 1_000)  # so that rows are gathered in several turns
@@ -106,7 +130,7 @@ def test_machine_code_is_read_from_disk_by_the_next_process(tmp_path: Path) -> N
     program = (
         "from recollect_kernels import compiled as loops, prepare;"
         "print(prepare()[0]);"
-        "print(sum(s.cache_hits[key] for s in (loops.search.stats, loops.attend.stats) for key in s.cache_hits))"
+        "print(sum(s.cache_hits[key] for s in (loops.search.stats, loops.attend_found.stats) for key in s.cache_hits))"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     outputs = [

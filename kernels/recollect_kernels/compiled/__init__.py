@@ -4,20 +4,20 @@ Importing takes the machine code from numba's cache on disk, and compiles it whe
 `recollect_kernels.prepare` sees to it before the first request. Every loop lets go of the GIL and starts no thread.
 """
 
-from recollect_kernels.compiled.attention import attend_all, attend_kept, find_kept
+from recollect_kernels.compiled.attention import attend_all, attend_found, attend_kept, find_kept
 from recollect_kernels.compiled.gradients import attend_all_backward, attend_kept_backward, group, sum_rows
-from recollect_kernels.compiled.search import SCRATCH_A_TARGET, attend, longest_history, search
+from recollect_kernels.compiled.search import longest_history, scratch, search
 
 __all__ = [
-    "SCRATCH_A_TARGET",
-    "attend",
     "attend_all",
     "attend_all_backward",
+    "attend_found",
     "attend_kept",
     "attend_kept_backward",
     "find_kept",
     "group",
     "longest_history",
+    "scratch",
     "search",
     "sum_rows",
 ]

@@ -7,7 +7,8 @@ copied side by side, and each serves all targets; nothing of the size of the bat
 import numpy as np
 from numba import float32, int32, int64, njit, uint8, void
 
-from recollect_kernels.compiled.building import LANES, PADDING, ask_for, at, compiled, prefetch
+from recollect_kernels.compiled.building import LANES, LINE, PADDING, ROWS, ask_for, at, compiled, prefetch
+from recollect_kernels.compiled.storage import STORED, add_found, score_found
 from recollect_kernels.compiled.vectors import (
     ONE,
     ZERO,
@@ -19,7 +20,6 @@ from recollect_kernels.compiled.vectors import (
     exponentials,
     maximum,
     products,
-    products_with,
     round_up,
     scale,
     total_of,
@@ -30,8 +30,6 @@ _IDS, _LONG_IDS, _COUNT, _BYTES = int32[::1], int64[::1], int64, uint8[:, ::1]
 
 BLOCK = 128
 """Behaviours of a whole history taken at a time; a multiple of LANES."""
-_LINE = 64
-"""Bytes in a cache line."""
 
 
 @njit(nogil=True)
@@ -77,6 +75,42 @@ def ask_for_kept(keys, values, rows, begin, positions, first, k):
                 prefetch(values, row, at(column))
 
 
+@njit(nogil=True)
+def _ask_for_found(values, rows, begin, positions, first, k):
+    """Prefetch what `ask_for_kept` does, of one table."""
+    for i in range(first, first + k):
+        if positions[at(i)] >= 0:
+            row = at(rows[at(begin + positions[at(i)])])
+            for column in range(0, values.shape[1], LANES):
+                prefetch(values, row, at(column))
+
+
+@njit(nogil=True, inline="always")
+def _pool(
+    scores, n, found, recencies, places, values, scales, beside, gathered, lanes, weights, place, k, output, sums
+):
+    """Softmax of n scores, in place, to weights[place : place + k], and the sum of the rows `found` by them.
+
+    The k - n that are missing weigh as padding. The sum is added to output[sums:], behind it that of recency values.
+    """
+    padded = round_up(n, LANES)
+    for j in range(n, padded):
+        scores[at(j)] = -np.inf
+    best = maximum(scores, 0, padded, PADDING if n < k else np.float32(-np.inf), lanes)
+    exponentials(scores, 0, padded, best)
+    total = total_of(scores, 0, n) + np.float32(k - n) * exponential(PADDING - best)
+    for i in range(place, place + k):
+        weights[at(i)] = ZERO / total  # NaN among the scores makes every weight NaN
+    for j in range(n):
+        scores[at(j)] /= total
+        weights[at(places[at(j)])] = scores[at(j)]
+        recencies[at(j)] = min(recencies[at(j)], beside.shape[0] - 1)
+    for f in range(values.shape[1] + beside.shape[1]):
+        output[at(sums + f)] = ZERO
+    add_found(values, scales, found, n, scores, output, sums, gathered)
+    add_from(beside, recencies, n, scores, output, sums + values.shape[1])
+
+
 @compiled([void(_BYTES, _BYTES, rows, _LONG_IDS, _LONG_IDS, _LONG_IDS) for rows in (_IDS, _LONG_IDS)])
 def find_kept(keys, values, rows, offsets, positions, found):
     """Fill `found` [B·T·K] with the rows of the behaviours at `positions`, any for -1, and ask for what they hold.
@@ -88,29 +122,31 @@ def find_kept(keys, values, rows, offsets, positions, found):
         for i in range(b * each, (b + 1) * each):
             row = at(rows[at(min(offsets[b] + max(positions[at(i)], 0), len(rows) - 1))])
             found[at(i)] = row
-            for column in range(0, keys.shape[1], _LINE):
+            for column in range(0, keys.shape[1], LINE):
                 prefetch(keys, row, at(column))
-            for column in range(0, values.shape[1], _LINE):
+            for column in range(0, values.shape[1], LINE):
                 prefetch(values, row, at(column))
 
 
 _ATTEND_KEPT = [
     void(
-        _NUMBERS, _TABLE, _TABLE, rows, _LONG_IDS, _LONG_IDS, _NUMBERS, _TABLE, _COUNT, _NUMBERS, _NUMBERS,
-        _LONG_IDS, _COUNT, _COUNT, _COUNT, _COUNT,
+        _NUMBERS, table[:, ::1], _NUMBERS, table[:, ::1], _NUMBERS, row[::1], _LONG_IDS, _LONG_IDS, _NUMBERS, _TABLE,
+        _COUNT, _NUMBERS, _NUMBERS, _LONG_IDS, _COUNT, _COUNT, _COUNT, _COUNT,
     )
-    for rows in (_IDS, _LONG_IDS)
+    for table, row in STORED
 ]  # fmt: skip
 
 
 @compiled(_ATTEND_KEPT)
 def attend_kept(
-    query, keys, values, rows, offsets, positions, bias, beside, targets, output, weights, wrong, b0, b1, t0, t1
-):
+    query, keys, key_scales, values, value_scales, rows, offsets, positions, bias, beside, targets, output, weights,
+    wrong, b0, b1, t0, t1,
+):  # fmt: skip
     """Fill `output` [B·T·(e + r)] and `weights` [B·T·K] of histories b0 … b1 and targets t0 … t1.
 
-    query [B·T·d], keys [V, d], values [V, e], rows [E], offsets [B + 1], positions [B·T·K], bias [P] or empty,
-    beside [P, r] with r = 0 for none. Empty `rows` stand for tables [B·T·K, …] that hold the row of each position.
+    query [B·T·d], keys [V, d] and values [V, e] as `storage` reads them, scales [V] or empty, rows [E], offsets
+    [B + 1], positions [B·T·K], bias [P] or empty, beside [P, r] with r = 0 for none. Empty `rows` stand for tables
+    [B·T·K, …] that hold the row of each position.
     Ends with wrong[0] = 1 where offsets do not ascend from 0 to E, or a row at `positions` is outside the table.
     """
     if len(rows) > 0 and not _ascending(offsets, len(rows)):
@@ -121,6 +157,7 @@ def attend_kept(
     width = e + beside.shape[1]
     scores = np.empty(round_up(k, LANES), np.float32)
     lanes = np.empty(LANES, np.float32)
+    gathered = np.empty(round_up(k, ROWS) * max(d, e), np.float32)
     found, recencies, places = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.int64)
     for b in range(b0, b1):
         begin = offsets[b]
@@ -135,27 +172,56 @@ def attend_kept(
             if n < 0:
                 wrong[0] = 1
                 return
-            padded = round_up(n, LANES)
             last = len(bias) - 1
             for j in range(n):
                 scores[at(j)] = bias[at(min(recencies[at(j)], last))] if last >= 0 else ZERO
-            products_with(keys, found, n, query, target * d, scores)
-            for j in range(n, padded):
-                scores[at(j)] = -np.inf
-            best = maximum(scores, 0, padded, PADDING if n < k else np.float32(-np.inf), lanes)
-            exponentials(scores, 0, padded, best)
-            total = total_of(scores, 0, n) + np.float32(k - n) * exponential(PADDING - best)
-            for i in range(target * k, (target + 1) * k):
-                weights[at(i)] = ZERO / total  # NaN among the scores makes every weight NaN
+            score_found(keys, key_scales, found, n, query, target * d, scores, gathered)
+            _pool(
+                scores, n, found, recencies, places, values, value_scales, beside, gathered, lanes,
+                weights, target * k, k, output, target * width,
+            )  # fmt: skip
+
+
+_ATTEND_FOUND = [
+    void(
+        _NUMBERS, _LONG_IDS, table[:, ::1], _NUMBERS, row[::1], _LONG_IDS, _TABLE, _COUNT, _NUMBERS, _NUMBERS,
+        _COUNT, _COUNT, _COUNT, _COUNT,
+    )
+    for table, row in STORED
+]  # fmt: skip
+
+
+@compiled(_ATTEND_FOUND)
+def attend_found(
+    scores, positions, values, scales, rows, offsets, beside, targets, output, weights, b0, b1, t0, t1
+):  # fmt: skip
+    """Fill `output` [B·T·(e + r)] and `weights` [B·T·K] from the scores [B·T·K] that `search` found at `positions`.
+
+    The other arguments are those of `attend_kept`; every row is one of the table.
+    """
+    k = len(weights) // ((len(offsets) - 1) * targets)
+    e = values.shape[1]
+    width = e + beside.shape[1]
+    mine = np.empty(round_up(k, LANES), np.float32)
+    lanes = np.empty(LANES, np.float32)
+    gathered = np.empty(round_up(k, ROWS) * e, np.float32)
+    found, recencies, places = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.int64)
+    for b in range(b0, b1):
+        begin = offsets[b]
+        length = offsets[b + 1] - begin
+        for t in range(t0, t1):
+            target = b * targets + t
+            if t + 1 < t1:
+                _ask_for_found(values, rows, begin, positions, (target + 1) * k, k)
+            elif b + 1 < b1:
+                _ask_for_found(values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
+            n = find(rows, len(values), begin, length, positions, target * k, k, found, recencies, places)
             for j in range(n):
-                scores[at(j)] /= total
-                weights[at(places[at(j)])] = scores[at(j)]
-            for f in range(target * width, (target + 1) * width):
-                output[at(f)] = ZERO
-            add_from(values, found, n, scores, output, target * width)
-            for j in range(n):
-                recencies[at(j)] = min(recencies[at(j)], beside.shape[0] - 1)
-            add_from(beside, recencies, n, scores, output, target * width + e)
+                mine[at(j)] = scores[at(places[at(j)])]
+            _pool(
+                mine, n, found, recencies, places, values, scales, beside, gathered, lanes,
+                weights, target * k, k, output, target * width,
+            )  # fmt: skip
 
 
 @njit(nogil=True)

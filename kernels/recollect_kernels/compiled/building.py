@@ -12,6 +12,8 @@ from numba.extending import intrinsic
 
 at = np.uint64
 """An unsigned index spares numba's test for a negative one, without which nothing is vectorised."""
+LINE = 64
+"""Bytes in a cache line."""
 LANES = 16
 """Numbers in a cache line."""
 ROWS = 4

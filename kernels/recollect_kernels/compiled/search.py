@@ -1,156 +1,150 @@
-"""Search histories, and pool what is found, over blocks that stay in cache.
+"""Search histories over blocks that stay in cache: a score is looked at only where it exceeds its target's bound.
 
-A block of behaviours is gathered once and turned into columns, so that one instruction scores sixteen of them for each
-of four targets. Of every 32 scores only the maximum is looked at: where it does not reach the k-th best so far, none of
-them does. Scores are kept as the sort keys of `behavior_search.ordering`, integers that order NaN, signed zeros and
-ties without special cases.
+A block of behaviours is gathered once and turned into columns, so that one instruction scores a whole vector of them
+for each of four targets. The beginning of a long history is scored twice: the maxima of its groups give each target a
+bound that few of its behaviours exceed. One target alone needs no columns.
 """
 
+from collections import namedtuple
+
 import numpy as np
-from numba import boolean, float32, int32, int64, njit, void
+from numba import boolean, float32, int32, int64, njit
 
-from recollect_kernels.compiled.building import PADDING, SUMS, ask_for, at, compiled
-from recollect_kernels.compiled.storage import STORED, add_value, gather, score_rows
+from recollect_kernels.compiled.building import LANES, LINE, ask_for, at, compiled
+from recollect_kernels.compiled.kept import bound_of, clear, put, room, take
+from recollect_kernels.compiled.lanes import TARGETS, TILE, above, raise_maxima, score_tile
+from recollect_kernels.compiled.storage import STORED, lay_columns, score_rows
 
-_BLOCK = 256
-"""Behaviours gathered at a time: 16 KB of columns at d = 16."""
-_GROUP = 32
-"""Behaviours whose maximum is compared before they are."""
-SCRATCH_A_TARGET = 1024
-"""Keys of the beginning of a long history, from which a target's first bound is found by counting."""
-_TARGETS = 4
-"""Targets scored together, which share each load of a column."""
+_MOST_A_BLOCK = 256
+"""Behaviours gathered at a time at most."""
+_COLUMNS = 1 << 12
+"""Numbers of a block, which stay in the first cache: 16 KB."""
+_HEAD = 1 << 15
+"""Numbers of the beginning of a history, which stay in the second cache: 128 KB."""
+_GROUPS_A_KEPT = 4
+"""Groups of the beginning for each of the k: most of its k best then stand in groups of their own."""
 
-_LOWEST = np.int32(-(2**31))
-"""Upper half of the key of NaN; as bits of a float, -0."""
-_NONE = np.int64(-(2**63))
-"""Below the key of every behaviour."""
-_NO_FLOOR = np.int64(-(2**31) - 1)
-"""Below the upper half of every key."""
-_LAST_POSITION = np.int64(0x7FFFFFFF)
-_ZERO = np.int32(0)
-_MAGNITUDE = np.int32(0x7FFFFFFF)
-_INFINITY = np.int32(0x7F800000)
-_MINUS_INFINITY = np.int32(-0x00800000)
-_SIGN = np.int32(31)
+_Source = namedtuple("_Source", "table scales rows border bias")
+"""What is searched; rows before `border` may be asked for ahead of time."""
+_Sizes = namedtuple("_Sizes", "targets k block groups head")
+"""Of a share of the work; `head` is how many behaviours a long history begins with."""
+_Space = namedtuple("_Space", "wanted begun gathered columns maxima scores bits masks kept bounds")
+"""Memory that is used for one block after the other."""
 
 
 @njit(nogil=True)
-def _order(bits, source, keys, maxima, place):
-    """Upper halves of the sort keys of a block of scores, given as bits, and the maximum of each group of them."""
-    for g in range(_BLOCK // _GROUP):
-        best = _LOWEST
-        for i in range(_GROUP):
-            b = bits[at(source + g * _GROUP + i)]
-            b = _ZERO if b == _LOWEST else b  # -0 ties with +0
-            ordered = np.int32(b ^ ((b >> _SIGN) & _MAGNITUDE))
-            ordered = _LOWEST if (b & _MAGNITUDE) > _INFINITY else ordered
-            keys[at(place + g * _GROUP + i)] = ordered
-            best = max(best, ordered)
-        maxima[at(place // _GROUP + g)] = best
+def _sizes(targets, k, d):
+    block = max(TILE, min(_MOST_A_BLOCK, _COLUMNS // d // TILE * TILE))
+    groups = TILE
+    while groups < _GROUPS_A_KEPT * k:
+        groups *= 2
+    head = max(_HEAD // d, groups)
+    return _Sizes(targets, k, block, groups, (head + block - 1) // block * block)
 
 
 @njit(nogil=True)
-def _head_floor(keys, maxima, place, k):
-    """A number that at least k of the first behaviours of a target exceed, and few more: found by counting.
-
-    Without it, the first behaviours would be inserted one by one only to be driven out by the next.
-    """
-    low, high = np.int64(maxima[at(place // _GROUP)]), np.int64(maxima[at(place // _GROUP)])
-    for g in range(SCRATCH_A_TARGET // _GROUP):
-        low = min(low, np.int64(maxima[at(place // _GROUP + g)]))
-        high = max(high, np.int64(maxima[at(place // _GROUP + g)]))
-    # Each group has one that is not below the least maximum; where that is too few, any number may be the floor.
-    low = low - 1 if k <= SCRATCH_A_TARGET // _GROUP else np.int64(_LOWEST) - 1
-    while high - low > 1:
-        middle = np.int32((low + high) // 2)
-        above = np.int32(0)
-        for j in range(SCRATCH_A_TARGET):
-            above += np.int32(keys[at(place + j)] > middle)
-        if above < k:
-            high = np.int64(middle)
-        else:
-            low = np.int64(middle)
-            if above <= k + k // 4:
-                break
-    return low
+def _rounded(targets):
+    return (targets + TARGETS - 1) // TARGETS * TARGETS
 
 
-@njit(nogil=True)
-def _bound(key):
-    """What the upper half of a key must exceed to come before `key`, which belongs to an older behaviour."""
-    return _NO_FLOOR if key == _NONE else key >> 32
-
-
-@njit(nogil=True)
-def _offer(keys, maxima, start, n, position, kept, begin, end, floor):
-    """Insert n behaviours, from `start` on in the block, into the descending keys kept[begin:end].
-
-    None is needed whose upper half does not exceed `floor`.
-
-    Blocks come oldest first, so that whoever ties with the last that is kept has lost: histories repeat their items.
-    """
-    bound = max(floor, _bound(kept[at(end - 1)]))
-    for first in range(0, n, _GROUP):
-        if maxima[at((start + first) // _GROUP)] <= bound:
-            continue
-        for j in range(first, min(n, first + _GROUP)):
-            ordered = keys[at(start + j)]
-            if ordered <= bound:
-                continue
-            key = (np.int64(ordered) << 32) | (_LAST_POSITION - (position + j))
-            place = end - 1
-            while place > begin and kept[at(place - 1)] < key:
-                kept[at(place)] = kept[at(place - 1)]
-                place -= 1
-            kept[at(place)] = key
-            bound = max(floor, _bound(kept[at(end - 1)]))
-
-
-@njit(nogil=True)
-def _turn(gathered, d, n, columns):
-    """Lay n behaviours out with one feature behind the other; what is left of the block is 0."""
-    for f in range(d):
-        for j in range(n):
-            columns[at(f * _BLOCK + j)] = gathered[at(j * d + f)]
-        for j in range(n, _BLOCK):
-            columns[at(f * _BLOCK + j)] = np.float32(0)
-
-
-@njit(nogil=True, fastmath=SUMS)
-def _score_columns(columns, d, query, first, scores):
-    """Add the products of four targets, whose features begin at query[first], with a block to their scores.
-
-    `d` is a multiple of four. Sixteen factors stay in registers while each column is read once for all targets.
-    """
-    for f in range(0, d - 3, 4):
-        p = first + f
-        q00, q01, q02, q03 = query[p], query[p + 1], query[p + 2], query[p + 3]
-        p += d
-        q10, q11, q12, q13 = query[p], query[p + 1], query[p + 2], query[p + 3]
-        p += d
-        q20, q21, q22, q23 = query[p], query[p + 1], query[p + 2], query[p + 3]
-        p += d
-        q30, q31, q32, q33 = query[p], query[p + 1], query[p + 2], query[p + 3]
-        for j in range(_BLOCK):
-            x0 = columns[at(f * _BLOCK + j)]
-            x1 = columns[at((f + 1) * _BLOCK + j)]
-            x2 = columns[at((f + 2) * _BLOCK + j)]
-            x3 = columns[at((f + 3) * _BLOCK + j)]
-            scores[at(j)] += (q00 * x0 + q01 * x1) + (q02 * x2 + q03 * x3)
-            scores[at(j + _BLOCK)] += (q10 * x0 + q11 * x1) + (q12 * x2 + q13 * x3)
-            scores[at(j + 2 * _BLOCK)] += (q20 * x0 + q21 * x1) + (q22 * x2 + q23 * x3)
-            scores[at(j + 3 * _BLOCK)] += (q30 * x0 + q31 * x1) + (q32 * x2 + q33 * x3)
+def scratch(targets, k, d):
+    """Numbers of fp32 that `search` needs for so many targets at once."""
+    if targets == 1:
+        return 0
+    sizes = _sizes.py_func(targets, k, d)
+    return LANES + d * sizes.head + _rounded.py_func(targets) * sizes.groups
 
 
 @njit(nogil=True)
 def _lay_bias(bias, length, first, n, scores):
-    """Begin the scores of a block with the recency bias, and those of what pads it with -inf."""
+    """Begin the scores of a block with the recency bias."""
     last = len(bias) - 1
     for j in range(n):
-        scores[j] = bias[at(min(length - 1 - first - j, last))] if last >= 0 else np.float32(0)
-    for j in range(n, _BLOCK):
-        scores[j] = -np.inf
+        scores[at(j)] = bias[at(min(length - 1 - first - j, last))] if last >= 0 else np.float32(0)
+
+
+@njit(nogil=True)
+def _first_of(mask, n):
+    """The first n behaviours of a mask."""
+    return mask if n >= TILE else mask & ((np.int64(1) << n) - 1)
+
+
+@njit(nogil=True)
+def _search_one(source, sizes, space, begin, length):
+    """Find what one target keeps of the behaviours at rows[begin : begin + length]."""
+    for first in range(0, length, sizes.block):
+        n = min(sizes.block, length - first)
+        _lay_bias(source.bias, length, first, n, space.begun)
+        score_rows(
+            source.table, source.scales, source.rows, begin + first, n, source.border,
+            space.wanted, space.begun, space.gathered,
+        )  # fmt: skip
+        for j in range(0, n, LANES):
+            mask = _first_of(above(space.begun, j, space.bounds[0]), min(n - j, LANES))
+            if mask != 0:
+                take(mask, space.bits, j, first + j, space.kept, 0, sizes.k, space.bounds)
+
+
+@njit(nogil=True)
+def _lay_block(source, space, begin, n, place, block):
+    """Turn n behaviours at rows[begin:] into columns from `place` on."""
+    lay_columns(source.table, source.scales, source.rows, begin, n, space.gathered, space.columns, place, block)
+
+
+@njit(nogil=True)
+def _bound_by_head(source, sizes, space, begin, length, head):
+    """Lay out the first `head` behaviours, and find a bound for each target that at least k of them exceed."""
+    d, block, groups = source.table.shape[1], sizes.block, sizes.groups
+    run = max(head // (groups // TILE) // TILE, 1) * TILE
+    space.maxima[:] = -np.inf
+    share = block * TARGETS // len(space.bounds) + 1
+    for first in range(0, head, block):
+        asked = begin + first + block
+        ahead = min(asked + block, source.border)
+        _lay_block(source, space, begin + first, block, first * d, block)
+        _lay_bias(source.bias, length, first, block, space.begun)
+        for t in range(0, sizes.targets, TARGETS):
+            ask_for(source.table, source.rows, asked, min(asked + share, ahead))
+            asked += share
+            for j in range(0, block, TILE):
+                group = t * groups + min((first + j) // run, groups // TILE - 1) * TILE
+                raise_maxima(
+                    space.columns, first * d, block, d, space.wanted, t * d, space.begun, j,
+                    space.maxima, group, groups,
+                )  # fmt: skip
+    for t in range(sizes.targets):
+        space.bounds[at(t)] = bound_of(space.maxima, t * groups, groups, sizes.k)
+
+
+@njit(nogil=True)
+def _search_many(source, sizes, space, begin, length):
+    """Find what targets keep of the behaviours at rows[begin : begin + length]."""
+    d, block = source.table.shape[1], sizes.block
+    head = min(sizes.head, length // block * block) if length >= 2 * sizes.groups else 0
+    if head > 0:
+        _bound_by_head(source, sizes, space, begin, length, head)
+    share = block * TARGETS // len(space.bounds) + 1
+    for first in range(0, length, block):
+        n = min(block, length - first)
+        place = first * d if first < head else 0
+        if first >= head:
+            _lay_block(source, space, begin + first, n, place, block)
+        asked = begin + first + n
+        ahead = min(asked + block, source.border) if first + n >= head else asked
+        _lay_bias(source.bias, length, first, n, space.begun)
+        for t in range(0, sizes.targets, TARGETS):
+            ask_for(source.table, source.rows, asked, min(asked + share, ahead))
+            asked += share
+            for j in range(0, n, TILE):
+                if not score_tile(
+                    space.columns, place, block, d, space.wanted, t * d, space.begun, j,
+                    space.bounds, t, space.scores, space.masks,
+                ):  # fmt: skip
+                    continue
+                for i in range(min(TARGETS, sizes.targets - t)):
+                    mask = _first_of(space.masks[i], n - j)
+                    if mask != 0:
+                        take(mask, space.bits, i * TILE, first + j, space.kept, t + i, sizes.k, space.bounds)
 
 
 @compiled([int64(row[::1], int64[::1], int64) for row in (int32, int64)])
@@ -179,7 +173,7 @@ _SEARCH = [
         float32[::1],
         int32[:, :, ::1],
         int64[:, :, ::1],
-        int32[::1],
+        float32[::1],
         boolean,
         int64,
         int64,
@@ -191,128 +185,45 @@ _SEARCH = [
 
 
 @compiled(_SEARCH)
-def search(query, table, scales, rows, offsets, bias, scores, positions, keys, check, b0, b1, t0, t1):
+def search(query, table, scales, rows, offsets, bias, scores, positions, numbers, check, b0, b1, t0, t1):
     """Fill `scores` (the bits of fp32) and `positions`, both [B, T, k], for histories b0 … b1 and targets t0 … t1.
 
-    query [B, T, d], table [V, d] as `storage.gather` reads it, scales [V] or empty, rows [E], offsets [B + 1]; an empty
-    `bias` stands for none. `keys` is scratch, SCRATCH_A_TARGET for each target, their number rounded up to fours. With
+    query [B, T, d], table [V, d] as `storage` reads it, scales [V] or empty, rows [E], offsets [B + 1]; an empty
+    `bias` stands for none. `numbers` is scratch, as many as the function `scratch` says for t1 - t0 targets. With
     `check`, returns what `longest_history` does, and has done nothing where that is -1; without it, 0.
     """
     longest = longest_history(rows, offsets, len(table)) if check else np.int64(0)
     if longest < 0:
         return longest
-    d = table.shape[1]
-    k = scores.shape[2]
-    targets = t1 - t0
-    rounded = (targets + _TARGETS - 1) // _TARGETS * _TARGETS
-    width = (d + 3) // 4 * 4
-    wanted = np.zeros(rounded * width, np.float32)
-    begun = np.empty(_BLOCK, np.float32)
-    kept = np.empty(rounded * k, np.int64)
-    block = np.empty(_TARGETS * _BLOCK, np.float32)
-    bits = block.view(np.int32)
-    maxima = np.empty(rounded * SCRATCH_A_TARGET // _GROUP, np.int32)
-    gathered = np.empty(d * _BLOCK, np.float32)
-    columns = np.zeros(width * _BLOCK, np.float32)
+    d, targets = table.shape[1], t1 - t0
+    sizes = _sizes(targets, scores.shape[2], d)
+    rounded = _rounded(targets)
+    one = targets == 1
+    source = _Source(table, scales, rows, offsets[b1], bias)
+    begun, tile = np.empty(sizes.block, np.float32), np.empty(TARGETS * TILE, np.float32)
+    columns = (LINE - numbers.ctypes.data % LINE) // 4 % LANES
+    maxima = columns + (0 if one else d * sizes.head)
+    space = _Space(
+        np.zeros(rounded * d, np.float32),
+        begun,
+        np.empty(d * sizes.block, np.float32),
+        numbers[columns:maxima],
+        numbers[maxima : maxima + (0 if one else rounded * sizes.groups)],
+        tile,
+        begun.view(np.int32) if one else tile.view(np.int32),
+        np.empty(TARGETS, np.int64),
+        np.empty((rounded, room(sizes.k)), np.int64),
+        np.empty(rounded, np.float32),
+    )
     for b in range(b0, b1):
-        begin = offsets[b]
-        length = offsets[b + 1] - begin
         for t in range(targets):
             for f in range(d):
-                wanted[t * width + f] = query[b, t0 + t, f]
-        kept[:] = _NONE
-        head = SCRATCH_A_TARGET if targets > 1 and length >= SCRATCH_A_TARGET else 0
-        for first in range(0, length, _BLOCK):
-            n = min(_BLOCK, length - first)
-            ask_for(table, rows, begin + first + n, min(begin + first + n + _BLOCK, offsets[b1]))
-            _lay_bias(bias, length, first, n, begun)
-            if targets == 1:
-                score_rows(table, scales, rows, begin + first, n, gathered, wanted, begun)
-                _order(begun.view(np.int32), 0, keys, maxima, 0)
-                _offer(keys, maxima, 0, n, first, kept, 0, k, _NO_FLOOR)
-                continue  # one target needs no columns
-            gather(table, scales, rows, begin + first, n, gathered)
-            _turn(gathered, d, n, columns)
-            for t in range(0, targets, _TARGETS):
-                for i in range(_TARGETS):
-                    for j in range(_BLOCK):
-                        block[at(i * _BLOCK + j)] = begun[j]
-                _score_columns(columns, width, wanted, t * width, block)
-                for i in range(min(_TARGETS, targets - t)):
-                    if first < head:
-                        _order(bits, i * _BLOCK, keys, maxima, (t + i) * SCRATCH_A_TARGET + first)
-                    else:
-                        _order(bits, i * _BLOCK, keys, maxima, 0)
-                        _offer(keys, maxima, 0, n, first, kept, (t + i) * k, (t + i + 1) * k, _NO_FLOOR)
-            if first + n == head:
-                for t in range(targets):
-                    floor = _head_floor(keys, maxima, t * SCRATCH_A_TARGET, k)
-                    _offer(keys, maxima, t * SCRATCH_A_TARGET, head, 0, kept, t * k, (t + 1) * k, floor)
+                space.wanted[at(t * d + f)] = query[b, t0 + t, at(f)]
+        clear(space.kept, space.bounds, targets)
+        if one:
+            _search_one(source, sizes, space, offsets[b], offsets[b + 1] - offsets[b])
+        else:
+            _search_many(source, sizes, space, offsets[b], offsets[b + 1] - offsets[b])
         for t in range(targets):
-            for i in range(k):
-                key = kept[t * k + i]
-                if key == _NONE:
-                    scores[b, t0 + t, i] = _MINUS_INFINITY
-                    positions[b, t0 + t, i] = -1
-                else:
-                    ordered = np.int32(key >> 32)
-                    scores[b, t0 + t, i] = ordered ^ ((ordered >> _SIGN) & _MAGNITUDE)
-                    positions[b, t0 + t, i] = _LAST_POSITION - (key & np.int64(0xFFFFFFFF))
+            put(space.kept, t, scores[b, t0 + t], positions[b, t0 + t])
     return longest
-
-
-_ATTEND = [
-    void(
-        float32[:, :, ::1],
-        int64[:, :, ::1],
-        table[:, ::1],
-        float32[::1],
-        row[::1],
-        int64[::1],
-        float32[:, ::1],
-        float32[:, :, ::1],
-        float32[:, :, ::1],
-        int64,
-        int64,
-        int64,
-        int64,
-    )
-    for table, row in STORED
-]
-
-
-@compiled(_ATTEND)
-def attend(scores, positions, values, scales, rows, offsets, recency_values, output, weights, b0, b1, t0, t1):
-    """Fill `output` [B, T, e + r] and `weights` [B, T, k] from what `search` found for the same ranges.
-
-    values [V, e] as `storage.gather` reads it, scales [V] or empty, recency_values [P, r] with r = 0 for none.
-    Positions of -1 weigh nothing; otherwise the weights are those of `target_attention.reference.masked_softmax`,
-    special values included.
-    """
-    k, e, r = scores.shape[2], values.shape[1], recency_values.shape[1]
-    for b in range(b0, b1):
-        begin = offsets[b]
-        length = offsets[b + 1] - begin
-        for t in range(t0, t1):
-            best = np.float32(-np.inf)
-            for i in range(k):
-                score = scores[b, t, i] if positions[b, t, i] >= 0 else PADDING
-                weights[b, t, i] = score
-                best = max(best, score)
-            total = np.float32(0)
-            for i in range(k):
-                weights[b, t, i] = np.exp(weights[b, t, i] - best)
-                total += weights[b, t, i]
-            for f in range(e + r):
-                output[b, t, at(f)] = np.float32(0)
-            for i in range(k):
-                position = positions[b, t, i]
-                weight = weights[b, t, i] / total * np.float32(position >= 0)
-                weights[b, t, i] = weight
-                if position < 0:
-                    continue
-                row = at(rows[at(begin + position)])
-                add_value(values, scales, row, weight, output, b, t)
-                recency = at(min(length - 1 - position, recency_values.shape[0] - 1))
-                for f in range(r):
-                    output[b, t, at(e + f)] += weight * recency_values[recency, at(f)]

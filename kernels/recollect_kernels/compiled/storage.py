@@ -7,10 +7,15 @@ import numpy as np
 from numba import float32, int8, int32, int64, njit, uint16
 from numba.extending import overload
 
-from recollect_kernels.compiled.building import ROWS, SUMS, at
+from recollect_kernels.compiled.building import LANES, ROWS, SUMS, ask_for, at
+from recollect_kernels.compiled.lanes import score_lanes, turn_lanes
+from recollect_kernels.compiled.vectors import add_from, add_rows, clear_rows, product, products_with, round_up
 
 STORED = ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
 """Types of tables, and of the rows that name their rows, that there are loops for."""
+
+_AHEAD = 2 * LANES
+"""Behaviours from one that is scored to one that is asked for."""
 
 # fp16: 5 bits of exponent, which are 112 less than those of fp32, above 10 bits.
 _HALF_MAGNITUDE, _HALF_SIGN = np.int32(0x7FFF), np.int32(0x8000)
@@ -65,6 +70,42 @@ def _gather_stored(table, scales, rows, first, n, gathered):
     return {int8: gather_int8, uint16: gather_fp16}.get(table.dtype, gather_fp32)
 
 
+@njit(nogil=True)
+def _turn(numbers, d, rows, first, n, columns, place, block):
+    """Lay n rows of d numbers of fp32 out with one feature behind the other, `block` apart.
+
+    They are those that rows[first:] names, or those from `first` on where `rows` is None.
+    """
+    whole, lanes = n // LANES * LANES, d // LANES * LANES
+    flat = numbers.reshape(-1)
+    for j in range(0, whole, LANES):
+        for f in range(0, lanes, LANES):
+            turn_lanes(flat, d, rows, first + j, f, columns, place + j, block)
+    for j in range(n):
+        begin = (first + j if rows is None else np.int64(rows[at(first + j)])) * d
+        for f in range(lanes if j < whole else 0, d):
+            columns[at(place + f * block + j)] = flat[at(begin + f)]
+
+
+def lay_columns(table, scales, rows, first, n, gathered, columns, place, block):
+    """Lay the rows of n behaviours out as fp32, from `place` on, the features `block` apart; `gathered` is scratch."""
+    raise NotImplementedError("numba takes the overload")
+
+
+@overload(lay_columns)
+def _lay_stored_columns(table, scales, rows, first, n, gathered, columns, place, block):
+    """Turn rows in fp32 from where they are; others are gathered first."""
+
+    def lay_fp32(table, scales, rows, first, n, gathered, columns, place, block):
+        _turn(table, table.shape[1], rows, first, n, columns, place, block)
+
+    def lay_others(table, scales, rows, first, n, gathered, columns, place, block):
+        gather(table, scales, rows, first, n, gathered)
+        _turn(gathered, table.shape[1], None, 0, n, columns, place, block)
+
+    return lay_fp32 if table.dtype == float32 else lay_others
+
+
 @njit(nogil=True, fastmath=SUMS)
 def _score_gathered(gathered, d, n, query, scores):
     for j in range(n):
@@ -74,67 +115,79 @@ def _score_gathered(gathered, d, n, query, scores):
         scores[j] += product
 
 
-def score_rows(table, scales, rows, first, n, gathered, query, scores):
-    """Add the products of one target with n behaviours to their scores."""
+def score_rows(table, scales, rows, first, n, border, query, scores, gathered):
+    """Add the products of one target with n behaviours to their scores, and ask for those that follow before `border`.
+
+    `gathered` [n, d] is scratch.
+    """
     raise NotImplementedError("numba takes the overload")
 
 
 @overload(score_rows, jit_options={"fastmath": SUMS})
-def _score_stored_rows(table, scales, rows, first, n, gathered, query, scores):
+def _score_stored_rows(table, scales, rows, first, n, border, query, scores, gathered):
     """Read rows in fp32 where they are; others are gathered first."""
 
-    def score_fp32(table, scales, rows, first, n, gathered, query, scores):
+    def score_fp32(table, scales, rows, first, n, border, query, scores, gathered):
         d = table.shape[1]
-        whole = n // ROWS * ROWS
-        # Four at a time: their sums wait for memory and for one another less than one sum after the other would.
-        for j in range(0, whole, ROWS):
-            r0, r1 = at(rows[at(first + j)]), at(rows[at(first + j + 1)])
-            r2, r3 = at(rows[at(first + j + 2)]), at(rows[at(first + j + 3)])
-            p0, p1, p2, p3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-            for f in range(d):
-                x = query[at(f)]
-                p0 += table[r0, at(f)] * x
-                p1 += table[r1, at(f)] * x
-                p2 += table[r2, at(f)] * x
-                p3 += table[r3, at(f)] * x
-            scores[at(j)] += p0
-            scores[at(j + 1)] += p1
-            scores[at(j + 2)] += p2
-            scores[at(j + 3)] += p3
+        whole = n // LANES * LANES if d % LANES == 0 else 0
+        for j in range(0, whole, LANES):
+            score_lanes(table, rows, first + j, min(first + j + _AHEAD, border - LANES), query, scores, j)
+        if d % LANES != 0:
+            ask_for(table, rows, first + n, min(first + 2 * n, border))
         for j in range(whole, n):
             row = at(rows[at(first + j)])
             product = np.float32(0)
             for f in range(d):
-                product += table[row, at(f)] * query[f]
-            scores[j] += product
+                product += table[row, at(f)] * query[at(f)]
+            scores[at(j)] += product
 
-    def score_others(table, scales, rows, first, n, gathered, query, scores):
+    def score_others(table, scales, rows, first, n, border, query, scores, gathered):
+        ask_for(table, rows, first + n, min(first + 2 * n, border))
         gather(table, scales, rows, first, n, gathered)
         _score_gathered(gathered, table.shape[1], n, query, scores)
 
     return score_fp32 if table.dtype == float32 else score_others
 
 
-def add_value(table, scales, row, weight, output, b, t):
-    """Add a row of `table` by its weight to output[b, t]."""
+def score_found(table, scales, found, n, vectors, begin, scores, gathered):
+    """Add the products of the vector at `begin` with the n rows `found` to `scores`; `gathered` is scratch."""
     raise NotImplementedError("numba takes the overload")
 
 
-@overload(add_value)
-def _add_stored_value(table, scales, row, weight, output, b, t):
-    """Choose by how rows are stored, as `gather` does."""
+@overload(score_found, inline="always")
+def _score_stored_found(table, scales, found, n, vectors, begin, scores, gathered):
+    """Read rows in fp32 where they are; others are gathered first."""
 
-    def add_fp32(table, scales, row, weight, output, b, t):
-        for f in range(table.shape[1]):
-            output[b, t, at(f)] += weight * table[row, at(f)]
+    def score_fp32(table, scales, found, n, vectors, begin, scores, gathered):
+        products_with(table, found, n, vectors, begin, scores)
 
-    def add_int8(table, scales, row, weight, output, b, t):
-        scaled = weight * scales[row]
-        for f in range(table.shape[1]):
-            output[b, t, at(f)] += scaled * np.float32(table[row, at(f)])
+    def score_others(table, scales, found, n, vectors, begin, scores, gathered):
+        d = table.shape[1]
+        gather(table, scales, found, 0, n, gathered)
+        for j in range(n):
+            scores[at(j)] += product(gathered, j * d, vectors, begin, d)
 
-    def add_fp16(table, scales, row, weight, output, b, t):
-        for f in range(table.shape[1]):
-            output[b, t, at(f)] += weight * np.int32(_widened(np.int32(table[row, at(f)]))).view(np.float32)
+    return score_fp32 if table.dtype == float32 else score_others
 
-    return {int8: add_int8, uint16: add_fp16}.get(table.dtype, add_fp32)
+
+def add_found(table, scales, found, n, weights, sums, begin, gathered):
+    """Add the n rows `found` by their weights to the vector at `begin`; `gathered` is scratch."""
+    raise NotImplementedError("numba takes the overload")
+
+
+@overload(add_found, inline="always")
+def _add_stored_found(table, scales, found, n, weights, sums, begin, gathered):
+    """Read rows in fp32 where they are; others are gathered first."""
+
+    def add_fp32(table, scales, found, n, weights, sums, begin, gathered):
+        add_from(table, found, n, weights, sums, begin)
+
+    def add_others(table, scales, found, n, weights, sums, begin, gathered):
+        d = table.shape[1]
+        gather(table, scales, found, 0, n, gathered)
+        clear_rows(gathered, d, n)
+        for j in range(n, round_up(n, ROWS)):
+            weights[at(j)] = np.float32(0)
+        add_rows(weights, 0, n, gathered, d, sums, begin)
+
+    return add_fp32 if table.dtype == float32 else add_others

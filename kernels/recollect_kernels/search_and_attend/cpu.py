@@ -23,7 +23,7 @@ def search_and_attend(
     """Output, scores, positions and weights, in the reference's order."""
     scores, positions = behavior_search.search(query, keys, rows, offsets, k, recency_bias)
     if loops.compiled() is not None and query.dtype != torch.float64 and loops.is_stored(values):
-        output, weights = loops.attend(scores, positions, values, rows, offsets, recency_values)
+        output, weights = loops.attend_found(scores, positions, values, rows, offsets, recency_values)
     else:
         with torch.no_grad():
             output, weights = target_attention.pool_scored(scores, values, rows, offsets, positions, recency_values)

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from recollect_kernels import loops, ragged
 from recollect_kernels.loops import NO_NUMBERS, NO_VALUES
-from recollect_kernels.tables import Table, gather_rows
+from recollect_kernels.tables import ScaledTable, Table, gather_rows
 from recollect_kernels.target_attention import reference
 from recollect_kernels.target_attention.cpu_gradients import Gradients
 from recollect_kernels.threads import READING, ranges, run_shares, shares
@@ -43,7 +43,7 @@ def attend_kept(
         _check(keys, rows, offsets)
         return reference.attend_kept(query, keys, values, rows, offsets, positions, recency_bias, recency_values)
     beside = recency_bias, recency_values
-    if not (loops.is_plain(keys) and loops.is_plain(values)):
+    if not _is_stored_alike(keys, values):
         _check(keys, rows, offsets)
         found = _find_kept(keys, values, rows, offsets, positions)
         tables = gather_rows(keys, found), gather_rows(values, found)
@@ -131,15 +131,15 @@ class _Whole(torch.autograd.Function):
 
 def _pool_kept(
     query: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    keys: Table,
+    values: Table,
     rows: Tensor,
     offsets: Tensor,
     positions: Tensor,
     recency_bias: Tensor | None,
     recency_values: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """`attend_kept` from plain tables; without rows, they hold those of all positions in turn."""
+    """`attend_kept` from tables that the loops read; without rows, they hold those of all positions in turn."""
     batch, targets, k = positions.shape
     bias = NO_NUMBERS if recency_bias is None else loops.array(recency_bias, torch.float32)
     beside = NO_VALUES if recency_values is None else loops.array(recency_values, torch.float32)
@@ -147,11 +147,13 @@ def _pool_kept(
     output = np.empty((batch, targets, width), np.float32)
     weights = np.empty((batch, targets, k), np.float32)
     wrong = np.zeros(1, np.int64)
+    taken_keys, taken_values = loops.stored(keys, rows), loops.stored(values, rows)
+    assert taken_keys is not None, "callers ask _is_stored_alike first"
+    assert taken_values is not None, "callers ask _is_stored_alike first"
     call = (
         loops.array(query, torch.float32).reshape(-1),
-        loops.array(keys),
-        loops.array(values),
-        loops.array(rows),
+        *taken_keys[:2],
+        *taken_values,
         loops.array(offsets, torch.int64),
         loops.array(positions).reshape(-1),
         bias,
@@ -246,6 +248,12 @@ def _pool_all_gathered(
 def _check(keys: Table, rows: Tensor, offsets: Tensor) -> None:
     if loops.longest_history(rows, offsets, keys.shape[0]) is None:
         ragged.longest_history(rows, offsets, keys.shape[0])
+
+
+def _is_stored_alike(keys: Table, values: Table) -> bool:
+    """Whether the loops read both tables as they are stored, in one way."""
+    kinds = {type(table) if isinstance(table, ScaledTable) else table.dtype for table in (keys, values)}
+    return len(kinds) == 1 and loops.is_stored(keys) and loops.is_stored(values)
 
 
 def _learns(*arguments: Table | None) -> bool:
