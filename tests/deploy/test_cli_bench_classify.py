@@ -25,6 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(app, ["bench", "classify", *map(str, words)], env=environment)
 
 
+@pytest.mark.slow
 def test_rows_are_json_lines_with_the_agreed_fields_first(run: Callable[..., Result]) -> None:
     result = run("--encoder", "demo-shop", "--batch", 1, "--batch", 3, "--json")
     assert result.exit_code == 0, result.output

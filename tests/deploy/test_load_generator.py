@@ -101,6 +101,7 @@ def test_a_ramp_ends_where_the_service_takes_no_more():
     assert len(steps) < 15
 
 
+@pytest.mark.slow
 def test_an_overload_is_told_by_what_was_answered_and_how_soon_it_was_over():
     result = asyncio.run(
         overload(

@@ -16,6 +16,7 @@ from retrieval.runs.ray_train import MODEL_DIRECTORY, fit
 DEADLINE_S = 120.0
 
 
+@pytest.mark.slow
 def test_each_worker_knows_its_place_and_has_its_processors(ray_node: None, tmp_path: Path) -> None:
     def train(run, worker):
         import torch.distributed as dist

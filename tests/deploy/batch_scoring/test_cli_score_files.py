@@ -89,6 +89,7 @@ class Killed(BaseException):
     """In the place of SIGKILL, where it must be known after which part it came."""
 
 
+@pytest.mark.slow
 def test_what_a_kill_leaves_is_kept_and_the_rest_is_done(
     ray_node: None,
     world: Any,
