@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-SHARED_FROM = 1 << 25
-"""Multiplications from which threads share a call: above a millisecond of work, well above what waking them costs."""
+SHARED_FROM = 1 << 24
+"""Multiplications from which threads share a call: some 0.8 ms of work, well above what waking them costs."""
 READING = 64
 """Multiplications that take as long as it takes to read a row."""
 _TARGETS_A_SHARE = 32

@@ -63,26 +63,14 @@ def _ascending(offsets, end):
 
 
 @njit(nogil=True)
-def ask_for_kept(keys, values, rows, begin, positions, first, k):
+def ask_for_kept(table, rows, begin, positions, first, k):
     """Prefetch the rows of the behaviours at k positions, to be there when their turn comes."""
     for i in range(first, first + k):
         position = positions[at(i)]
         if position >= 0 and len(rows) > 0:
             row = at(rows[at(min(begin + position, len(rows) - 1))])
-            for column in range(0, keys.shape[1], LANES):
-                prefetch(keys, row, at(column))
-            for column in range(0, values.shape[1], LANES):
-                prefetch(values, row, at(column))
-
-
-@njit(nogil=True)
-def _ask_for_found(values, rows, begin, positions, first, k):
-    """Prefetch what `ask_for_kept` does, of one table."""
-    for i in range(first, first + k):
-        if positions[at(i)] >= 0:
-            row = at(rows[at(begin + positions[at(i)])])
-            for column in range(0, values.shape[1], LANES):
-                prefetch(values, row, at(column))
+            for column in range(0, table.shape[1], LANES):
+                prefetch(table, row, at(column))
 
 
 @njit(nogil=True, inline="always")
@@ -165,9 +153,11 @@ def attend_kept(
         for t in range(t0, t1):
             target = b * targets + t
             if t + 1 < t1:
-                ask_for_kept(keys, values, rows, begin, positions, (target + 1) * k, k)
+                ask_for_kept(keys, rows, begin, positions, (target + 1) * k, k)
+                ask_for_kept(values, rows, begin, positions, (target + 1) * k, k)
             elif b + 1 < b1:
-                ask_for_kept(keys, values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
+                ask_for_kept(keys, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
+                ask_for_kept(values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
             n = find(rows, len(keys), begin, length, positions, target * k, k, found, recencies, places)
             if n < 0:
                 wrong[0] = 1
@@ -212,9 +202,9 @@ def attend_found(
         for t in range(t0, t1):
             target = b * targets + t
             if t + 1 < t1:
-                _ask_for_found(values, rows, begin, positions, (target + 1) * k, k)
+                ask_for_kept(values, rows, begin, positions, (target + 1) * k, k)
             elif b + 1 < b1:
-                _ask_for_found(values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
+                ask_for_kept(values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
             n = find(rows, len(values), begin, length, positions, target * k, k, found, recencies, places)
             for j in range(n):
                 mine[at(j)] = scores[at(places[at(j)])]

@@ -50,6 +50,14 @@ def _source():
     return digest.hexdigest()[:12]
 
 
+def prefetch_from(builder, place):
+    """Let LLVM ask for the cache line of `place`."""
+    pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(function, [builder.bitcast(place, pointer), flag(0), flag(3), flag(1)])  # read, keep, data
+
+
 @intrinsic
 def prefetch(_, table, row, column):
     """Ask for the cache line of table[row, column] without waiting for it."""
@@ -57,11 +65,7 @@ def prefetch(_, table, row, column):
     def generate(context, builder, signature, arguments):
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
         place = cgutils.get_item_pointer(context, builder, signature.args[0], array, arguments[1:])
-        pointer = ir.IntType(8).as_pointer()
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [builder.bitcast(place, pointer), flag(0), flag(3), flag(1)])  # read, keep, data
+        prefetch_from(builder, place)
         return context.get_dummy_value()
 
     return void(table, row, column), generate

@@ -71,9 +71,11 @@ def attend_kept_backward(
             for t in range(targets):
                 target = b * targets + t
                 if t + 1 < targets:
-                    ask_for_kept(keys, values, rows, begin, positions, (target + 1) * k, k)
+                    ask_for_kept(keys, rows, begin, positions, (target + 1) * k, k)
+                    ask_for_kept(values, rows, begin, positions, (target + 1) * k, k)
                 elif b + 1 < borders[c1]:
-                    ask_for_kept(keys, values, rows, offsets[b + 1], positions, (target + 1) * k, k)
+                    ask_for_kept(keys, rows, offsets[b + 1], positions, (target + 1) * k, k)
+                    ask_for_kept(values, rows, offsets[b + 1], positions, (target + 1) * k, k)
                 n = find(rows, len(keys), begin, length, positions, target * k, k, found, recencies, places)
                 for i in range(target * k, (target + 1) * k if len(owners) > 0 else 0):
                     owners[at(i)] = target

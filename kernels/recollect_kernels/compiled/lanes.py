@@ -9,7 +9,7 @@ from numba import int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from recollect_kernels.compiled.building import LANES
+from recollect_kernels.compiled.building import LANES, prefetch_from
 
 TARGETS = 4
 """Targets scored together, which share each load of a column."""
@@ -53,10 +53,28 @@ def _splat(builder, value, vector):
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
 
 
-def _fused(builder, vector):
-    kind = ir.FunctionType(vector, [vector] * 3)
-    name = f"llvm.fmuladd.v{vector.count}f32"
-    return cgutils.get_or_insert_function(builder.module, kind, name)
+def _plus(builder, a, b, total):
+    """total + a · b, in one step where the processor has one."""
+    kind = ir.FunctionType(_NUMBERS, [_NUMBERS] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32"), [a, b, total])
+
+
+def _summed(builder, begin, end, step, add):
+    """What `add(f, sums)` makes of the vectors `begin` for f = 0, step, … below `end`, one
+    after the other. There is one at least.
+    """
+    entry = builder.block
+    body, done = builder.append_basic_block("features"), builder.append_basic_block("summed")
+    builder.branch(body)
+    builder.position_at_end(body)
+    f, sums = builder.phi(_I64), [builder.phi(_NUMBERS) for _ in begin]
+    following = [builder.add(f, _I64(step)), *add(f, sums)]
+    for phi, first, after in zip([f, *sums], [_I64(0), *begin], following, strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(after, body)
+    builder.cbranch(builder.icmp_signed("<", following[0], end), body, done)
+    builder.position_at_end(done)
+    return following[1:]
 
 
 def _above(builder, scores, bound):
@@ -66,32 +84,21 @@ def _above(builder, scores, bound):
 
 def _score(builder, columns, here, block, width, query, first, begun, j):
     """Scores of TARGETS targets for TILE behaviours, as vectors: a loop over the features."""
-    fused = _fused(builder, _NUMBERS)
     starts = [builder.add(j, _I64(LANES * v)) for v in range(TILE // LANES)]
     begin = [_load(builder, begun, start, _NUMBERS) for start in starts]
-    entry = builder.block
-    head = builder.append_basic_block("feature")
-    done = builder.append_basic_block("scored")
-    builder.branch(head)
-    builder.position_at_end(head)
-    f = builder.phi(_I64)
-    f.add_incoming(_I64(0), entry)
-    sums = [[builder.phi(_NUMBERS) for _ in starts] for _ in range(TARGETS)]
-    column = builder.add(here, builder.mul(f, block))
-    xs = [_load(builder, columns, builder.add(column, start), _NUMBERS) for start in starts]
-    scores = []
-    for t in range(TARGETS):
-        place = builder.add(builder.add(first, builder.mul(width, _I64(t))), f)
-        q = _splat(builder, builder.load(builder.gep(query, [place])), _NUMBERS)
-        scores.append([builder.call(fused, [q, x, total]) for x, total in zip(xs, sums[t], strict=True)])
-        for total, start, following in zip(sums[t], begin, scores[t], strict=True):
-            total.add_incoming(start, entry)
-            total.add_incoming(following, head)
-    after = builder.add(f, _I64(1))
-    f.add_incoming(after, head)
-    builder.cbranch(builder.icmp_signed("<", after, width), head, done)
-    builder.position_at_end(done)
-    return scores
+
+    def add(f, sums):
+        column = builder.add(here, builder.mul(f, block))
+        xs = [_load(builder, columns, builder.add(column, start), _NUMBERS) for start in starts]
+        following = []
+        for t in range(TARGETS):
+            place = builder.add(builder.add(first, builder.mul(width, _I64(t))), f)
+            q = _splat(builder, builder.load(builder.gep(query, [place])), _NUMBERS)
+            following += [_plus(builder, q, x, sums[len(xs) * t + v]) for v, x in enumerate(xs)]
+        return following
+
+    sums = _summed(builder, begin * TARGETS, width, 1, add)
+    return [sums[t : t + len(starts)] for t in range(0, len(sums), len(starts))]
 
 
 @intrinsic
@@ -274,34 +281,19 @@ def score_lanes(_, table, rows, first, ahead, query, scores, j):
     def generate(context, builder, signature, arguments):
         d = builder.extract_value(context.make_array(table)(context, builder, arguments[0]).shape, 1)
         numbers, rows, first, ahead, query, scores, j = _opened(context, builder, signature.args, arguments)
-        fused = _fused(builder, _NUMBERS)
         begins = [builder.mul(_row(builder, rows, builder.add(first, _I64(i))), d) for i in range(LANES)]
-        pointer, flag = ir.IntType(8).as_pointer(), _I32
-        kind = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         nexts = [builder.mul(_row(builder, rows, builder.add(ahead, _I64(i))), d) for i in range(LANES)]
-        entry = builder.block
-        head = builder.append_basic_block("features")
-        done = builder.append_basic_block("multiplied")
-        builder.branch(head)
-        builder.position_at_end(head)
-        f = builder.phi(_I64)
-        f.add_incoming(_I64(0), entry)
-        sums = [builder.phi(_NUMBERS) for _ in range(LANES)]
-        q = _load(builder, query, f, _NUMBERS)
-        after = builder.add(f, _I64(LANES))
-        f.add_incoming(after, head)
-        following = []
-        for i in range(LANES):
-            sums[i].add_incoming(ir.Constant(_NUMBERS, [0.0] * LANES), entry)
-            place = builder.gep(numbers, [builder.add(nexts[i], f)])
-            builder.call(prefetch, [builder.bitcast(place, pointer), flag(0), flag(3), flag(1)])
-            x = _load(builder, numbers, builder.add(begins[i], f), _NUMBERS)
-            following.append(builder.call(fused, [q, x, sums[i]]))
-            sums[i].add_incoming(following[i], head)
-        builder.cbranch(builder.icmp_signed("<", after, d), head, done)
-        builder.position_at_end(done)
-        total = builder.fadd(_sums(builder, following), _load(builder, scores, j, _NUMBERS))
+
+        def add(f, sums):
+            q = _load(builder, query, f, _NUMBERS)
+            following = []
+            for row, later, total in zip(begins, nexts, sums, strict=True):
+                prefetch_from(builder, builder.gep(numbers, [builder.add(later, f)]))
+                following.append(_plus(builder, q, _load(builder, numbers, builder.add(row, f), _NUMBERS), total))
+            return following
+
+        products = _summed(builder, [ir.Constant(_NUMBERS, [0.0] * LANES)] * LANES, d, LANES, add)
+        total = builder.fadd(_sums(builder, products), _load(builder, scores, j, _NUMBERS))
         _store(builder, total, scores, j)
         return context.get_dummy_value()
 
