@@ -15,6 +15,7 @@ from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]  # noqa: F401 - what errors are told with
 
 from recollect.admin.errors import OperationNotFound
+from recollect.timed_names import second_after
 from recollect_api.v1 import indexes_pb2  # noqa: F401 - what operations are told with
 from retrieval.files import write_whole
 
@@ -42,8 +43,9 @@ class OperationLog:
             self._found[operation.name] = operation
 
     def new_name(self) -> str:
-        """A name that no operation has; later ones sort behind."""
-        return f"{COLLECTION}/{self._clock():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+        """A name that no operation has; it sorts behind all that are remembered."""
+        names = (name.removeprefix(f"{COLLECTION}/") for name in self._found)
+        return f"{COLLECTION}/{second_after(names, self._clock())}-{secrets.token_hex(4)}"
 
     def all(self) -> list[Operation]:
         """Newest first."""

@@ -28,6 +28,7 @@ from recollect.artifacts.manifests import (
 )
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
 from recollect.errors import ArtifactError, VersionDamaged
+from recollect.timed_names import second_after
 from retrieval.files import digest, size_of, sync
 
 
@@ -53,21 +54,24 @@ class ArtifactStore:
     ) -> Artifact:
         """Copy `source`, the folders in it included, in as a new version of `name`; it appears whole or not at all.
 
-        The version is the time of publishing and the first digits of its content's hash. Content that is there
-        already keeps its version. `move` takes the files away from `source`, which must be on the same file system.
+        The version is the time of publishing and the first digits of its content's hash; it sorts behind those that
+        are here. Content that is here already keeps its version. `move` takes the files away from `source`, which must
+        be on the same file system.
         """
         self.require_kind(name)
         paths = sorted(path for path in source.rglob("*") if path.is_file() and path != source / MANIFEST_FILE)
         files = {path.relative_to(source).as_posix(): digest(path) for path in paths}
         if not files:
             raise ArtifactError(f"{source} holds no files to publish")
-        version = self._version_of(name, files) or f"{self._clock():%Y%m%dT%H%M%S}-{content_of(files)[:CONTENT_DIGITS]}"
         directory = self.root / name
-        artifact = Artifact(name=name, version=version, directory=directory / version)
-        partial = directory / f".{version}{PARTIAL_SUFFIX}"
         with locked(directory / PUBLISHING_LOCK):
-            if (artifact.directory / MANIFEST_FILE).exists():
-                return artifact
+            version = self._version_of(name, files)
+            if version is not None:
+                return Artifact(name=name, version=version, directory=directory / version)
+            second = second_after(self.versions_here(name), self._clock())
+            version = f"{second}-{content_of(files)[:CONTENT_DIGITS]}"
+            artifact = Artifact(name=name, version=version, directory=directory / version)
+            partial = directory / f".{version}{PARTIAL_SUFFIX}"
             try:
                 self._fill(partial, name, version, source, files, parents, move=move)
             except OSError as error:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ def test_versions_are_listed_page_by_page_with_what_is_known_of_them(
     assert (one.name, one.labels, one.vectors, one.dimension) == ("items", ("stable",), 500, 16)
     assert (one.factory, one.probes, one.source.model) == ("Flat", 0, "m/1")
     assert one.size_bytes > 500 * 16 * 4
-    assert one.create_time is not None
-    assert one.create_time.strftime("%Y%m%dT%H%M%S") == versions[1].partition("-")[0]
+    published = store.manifest(store.version("items", versions[1]))["created"]
+    assert one.create_time == datetime.fromisoformat(published)
     assert [check.name for check in one.quality.checks] == ["recall"]
     assert list(admin.index_versions("items")) == found
     with pytest.raises(NotFound, match="there is no index 'others'; there is items") as missing:

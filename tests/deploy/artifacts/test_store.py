@@ -43,6 +43,17 @@ def test_equal_content_keeps_its_version(store: ArtifactStore, model: Callable[[
     assert store.publish("dare", model("a")) == store.publish("dare", model("a"))
 
 
+def test_versions_sort_as_they_were_published_even_within_a_second(
+    tmp_path: Path, model: Callable[[str], Path]
+) -> None:
+    moments = [datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)] * 8 + [datetime(2025, 12, 31, tzinfo=UTC)] * 16
+    store = ArtifactStore(tmp_path / "models", clock=iter(moments).__next__)
+    published = [store.publish("dare", model(content)).version for content in "abcdefgh"]
+    assert published == sorted(set(published)) == store.versions("dare")
+    assert published[0].startswith("20260101T235959-")
+    assert published[1].startswith("20260102T000000-")
+
+
 def test_a_plain_directory_is_its_own_artifact(store: ArtifactStore, model: Callable[[str], Path]) -> None:
     artifact = store.resolve(str(model("a")))
     assert (artifact.name, artifact.version) == ("source-a", "unversioned")
