@@ -1,13 +1,13 @@
-"""Hand tensors to the compiled loops, a share of them to each thread; without numba there are none.
+"""Hand tensors to the compiled loops; without numba there are none.
 
-Calls of one target in a short history last some microseconds, so tensors become arrays once and nothing is converted
-that is as it should be.
+Calls of one target in a short history last some microseconds, so nothing is converted that is as it should be, and what
+they take and give is told by its address: arrays of numpy would take longer to make than such a history to search.
 """
 
 import threading
-from functools import cache, partial
+from functools import cache
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -16,14 +16,21 @@ from torch import Tensor
 
 from recollect_kernels import ragged
 from recollect_kernels.tables import ScaledTable, Table, gather_rows
-from recollect_kernels.threads import READING, ranges, run_all, run_shares, shares
+from recollect_kernels.threads import POOLING, READING, parts_of, plan, ranges, run_parts
 
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
+_KINDS = {
+    (torch.float32, torch.int32): (np.empty(0, np.float32), np.empty(0, np.int32)),
+    (torch.float32, torch.int64): (np.empty(0, np.float32), np.empty(0, np.int64)),
+    (torch.float16, torch.int32): (np.empty(0, np.uint16), np.empty(0, np.int32)),
+    (torch.int8, torch.int32): (np.empty(0, np.int8), np.empty(0, np.int32)),
+}
+"""Arrays of no size that tell the loops the types of a table's numbers and of the rows that name its rows."""
 
 
 class _OfThread(threading.local):
-    numbers: Any = np.empty(0, np.float32)
+    numbers = torch.empty(0)
 
 
 _mine = _OfThread()
@@ -32,6 +39,8 @@ NO_NUMBERS = np.empty(0, np.float32)
 """What stands for a vector that is not given."""
 NO_VALUES = np.empty((1, 0), np.float32)
 """What stands for recency values that are not given."""
+NO_TENSOR = torch.empty(0)
+"""What stands for what is not given where addresses are."""
 
 
 @cache
@@ -75,22 +84,23 @@ def search(
     Raises ValueError where rows or offsets do not fit, as `ragged.longest_history` does.
     """
     shape = (*query.shape[:2], k)
-    scores, positions = np.empty(shape, np.int32), np.empty(shape, np.int64)
-    bias = NO_NUMBERS if recency_bias is None else array(recency_bias, torch.float32)
-    wanted, borders = array(query, torch.float32), array(offsets, torch.int64)
+    scores, positions = _fresh(shape, np.float32), _fresh(shape, np.int64)
+    query, offsets = plain(query, torch.float32), plain(offsets, torch.int64)
+    bias = NO_TENSOR if recency_bias is None else plain(recency_bias, torch.float32)
     taken = stored(keys, rows)
     if taken is not None:
-        found = _search_rows(wanted, *taken, borders, bias, scores, positions)
+        found = _search_rows(query, taken, offsets, bias, scores, positions)
     else:
         found = longest_history(rows, offsets, keys.shape[0])
         for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED) if found is not None else []:
-            begin, end = int(borders[b0]), int(borders[b1])
-            gathered = array(gather_rows(keys, rows[begin:end]), torch.float32)
-            own, here = np.arange(end - begin, dtype=np.int32), borders[b0 : b1 + 1] - begin
-            _search_rows(wanted[b0:b1], gathered, NO_NUMBERS, own, here, bias, scores[b0:b1], positions[b0:b1])
+            here = rows[offsets[b0] : offsets[b1]]
+            gathered = stored(gather_rows(keys, here), torch.arange(len(here), dtype=torch.int32))
+            assert gathered is not None, "rows are gathered in fp32"
+            own = offsets[b0 : b1 + 1] - offsets[b0]
+            _search_rows(query[b0:b1], gathered, own, bias, scores[b0:b1], positions[b0:b1])
     if found is None:
         ragged.longest_history(rows, offsets, keys.shape[0])
-    return torch.from_numpy(scores.view(np.float32)), torch.from_numpy(positions)
+    return scores, positions
 
 
 def attend_found(
@@ -103,24 +113,20 @@ def attend_found(
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
     """Output and weights of the found behaviours by the scores that they were found with; `values` must be stored as
     `is_stored` says."""
-    beside = NO_VALUES if recency_values is None else array(recency_values, torch.float32)
-    batch, targets, k = scores.shape
-    output = np.empty((batch, targets, values.shape[1] + beside.shape[1]), np.float32)
-    weights = np.empty((batch, targets, k), np.float32)
     taken = stored(values, rows)
     assert taken is not None, "callers ask is_stored first"
+    beside, n_beside, r = recency_table(recency_values)
+    offsets = plain(offsets, torch.int64)
+    n_rows, e = taken.table.shape
+    batch, targets, k = scores.shape
+    output, weights = torch.empty(batch, targets, e + r), torch.empty(batch, targets, k)
     call = (
-        array(scores).reshape(-1),
-        array(positions).reshape(-1),
-        *taken,
-        array(offsets, torch.int64),
-        beside,
-        targets,
-        output.reshape(-1),
-        weights.reshape(-1),
+        *(*taken.kinds, scores.data_ptr(), positions.data_ptr(), taken.table.data_ptr(), taken.scales.data_ptr()),
+        *(taken.rows.data_ptr(), offsets.data_ptr(), beside.data_ptr(), output.data_ptr(), weights.data_ptr()),
+        *(batch, targets, e, r, k, n_rows, taken.rows.numel(), n_beside, taken.is_scaled),
     )
-    run_shares(needed().attend_found, call, shares(None, batch, targets, scores.numel() * (output.shape[2] + READING)))
-    return torch.from_numpy(output), torch.from_numpy(weights)
+    run_parts(needed().attend_found, call, parts_of(scores.numel() * (e + r + POOLING), batch * targets))
+    return output, weights
 
 
 def is_plain(table: Table) -> TypeGuard[Tensor]:
@@ -128,14 +134,16 @@ def is_plain(table: Table) -> TypeGuard[Tensor]:
     return isinstance(table, Tensor) and table.dtype == torch.float32 and table.is_contiguous()
 
 
+def plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """`tensor` in that type and contiguous, without a copy where it is."""
+    if tensor.dtype != dtype:
+        tensor = tensor.to(dtype)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
 def array(tensor: Tensor, dtype: torch.dtype | None = None) -> Any:
     """`tensor` as a contiguous array of `dtype`, without a copy where it is one."""
-    if dtype is not None and tensor.dtype != dtype:
-        tensor = tensor.to(dtype)
-    if tensor.requires_grad:
-        tensor = tensor.detach()
-    found = tensor.numpy()
-    return found if found.flags.c_contiguous else np.ascontiguousarray(found)
+    return plain(tensor, dtype or tensor.dtype).detach().numpy()
 
 
 def is_stored(table: Table) -> bool:
@@ -145,44 +153,66 @@ def is_stored(table: Table) -> bool:
     return rows.is_contiguous() and rows.dtype in (torch.float32, torch.float16, torch.int8)
 
 
-def stored(table: Table, rows: Tensor) -> tuple[Any, Any, Any] | None:
-    """A table as the loops read it, its scales, and `rows`; None for one whose rows must become fp32 first."""
-    if is_plain(table):
-        return array(table), NO_NUMBERS, array(rows)
+class Stored(NamedTuple):
+    """A table as the loops read it, with the rows that histories name."""
+
+    table: Tensor
+    scales: Tensor
+    """[V] where it is scaled."""
+    is_scaled: bool
+    rows: Tensor
+    kinds: tuple[Any, Any]
+    """What tells the loops the types of both."""
+
+
+def stored(table: Table, rows: Tensor) -> Stored | None:
+    """What the loops take of a table and of the rows that histories name; None for one that must become fp32 first."""
     if not is_stored(table):
         return None
     if isinstance(table, ScaledTable):
-        return array(table.rows), array(table.scales, torch.float32), array(rows, torch.int32)
-    return array(table).view(np.uint16), NO_NUMBERS, array(rows, torch.int32)
+        numbers, scales, scaled = table.rows, plain(table.scales, torch.float32), True
+    else:
+        numbers, scales, scaled = table, NO_TENSOR, False
+    kinds = _KINDS.get((numbers.dtype, rows.dtype))
+    if kinds is None:
+        rows = rows.to(torch.int32)
+        kinds = _KINDS[numbers.dtype, torch.int32]
+    return Stored(numbers, scales, scaled, plain(rows, rows.dtype), kinds)
+
+
+def recency_table(recency_values: Tensor | None) -> tuple[Tensor, int, int]:
+    """Recency values [P, r] as the loops take them, P and r; r is 0 where there are none."""
+    if recency_values is None:
+        return NO_TENSOR, 1, 0
+    return plain(recency_values, torch.float32), *recency_values.shape
+
+
+def _fresh(shape: tuple[int, ...], dtype: type[np.generic]) -> Tensor:
+    """A tensor that holds anything; torch takes twice as long to make one, whose memory begins on a cache line."""
+    return torch.from_numpy(np.empty(shape, dtype))
 
 
 def _search_rows(
-    query: Any, table: Any, scales: Any, rows: Any, offsets: Any, bias: Any, scores: Any, positions: Any
+    query: Tensor, taken: Stored, offsets: Tensor, bias: Tensor, scores: Tensor, positions: Tensor
 ) -> int | None:
     """Length of the longest history; None where the histories are not well formed, and nothing is done then."""
     loops = needed()
-    call = (query, table, scales, rows, offsets, bias, scores, positions)
     batch, targets, d = query.shape
+    k, n_rows, behaviours = scores.shape[2], taken.table.shape[0], taken.rows.numel()
     # Products that stay in registers take half as long as others, beside which rows take twice as long to read.
-    parts = shares(offsets, batch, targets, len(rows) * (targets * d // 2 + 2 * READING))
-    if len(parts) == 1:
-        found = loops.search(*call, _scratch(targets, call), True, *parts[0])
-    else:
-        found = loops.longest_history(rows, offsets, len(table))
-        if found >= 0:
-            run_all([partial(_search_share, call, share) for share in parts])
+    by, parts = plan(batch, targets, behaviours * (targets * d // 2 + 2 * READING), behaviours=True)
+    numbers = _scratch(parts * loops.scratch(targets, k, d) if targets > 1 else 0)
+    call = (
+        *(*taken.kinds, query.data_ptr(), taken.table.data_ptr(), taken.scales.data_ptr(), taken.rows.data_ptr()),
+        *(offsets.data_ptr(), bias.data_ptr(), scores.data_ptr(), positions.data_ptr(), numbers.data_ptr()),
+        *(batch, targets, d, k, n_rows, behaviours, bias.numel(), taken.is_scaled, by),
+    )
+    found = int(run_parts(loops.search, call, parts))
     return None if found < 0 else found
 
 
-def _search_share(call: tuple[Any, ...], share: tuple[int, int, int, int]) -> None:
-    loops = needed()
-    loops.search(*call, _scratch(share[3] - share[2], call), False, *share)
-
-
-def _scratch(targets: int, call: tuple[Any, ...]) -> Any:
+def _scratch(size: int) -> Tensor:
     """Scratch of this thread's own, kept from call to call: fresh memory would cost a page fault every 4 KB."""
-    query, scores = call[0], call[6]
-    size = needed().scratch(targets, scores.shape[2], query.shape[2])
-    if _mine.numbers.size < size:
-        _mine.numbers = np.empty(size, np.float32)
+    if _mine.numbers.numel() < size:
+        _mine.numbers = torch.empty(size)
     return _mine.numbers

@@ -1,45 +1,52 @@
 """Share work that lets go of the GIL among as many threads as torch was given, and no more."""
 
-import ctypes
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from recollect_kernels.team import ALONE, Team, exists, processor
+
 SHARED_FROM = 1 << 24
 """Multiplications from which threads share a call: some 0.8 ms of work, well above what waking them costs."""
+_AWAKE_FROM = 1 << 19
+"""The same for threads that are awake: some 40 µs."""
 READING = 64
 """Multiplications that take as long as it takes to read a row."""
+POOLING = 256
+"""The same for all that pooling a kept behaviour takes besides its products."""
+BY_HISTORY, BY_TARGET, BY_BEHAVIOUR = range(3)
+"""What a call is cut by; see `compiled.shares`."""
+_PARTS_A_THREAD = 4
+"""Parts of a call for each thread of a team, so that one that comes late takes fewer."""
 _TARGETS_A_SHARE = 32
 """Targets for which it is worth it that a thread gathers a history that others gather as well."""
 
-# Python tells it from 3.13 on, and no other system than Linux moves threads like this.
-_sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if hasattr(os, "sched_setaffinity") else None
+T = TypeVar("T")
+
+_team = Team()
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 # A forked child has none of its parent's threads.
 os.register_at_fork(after_in_child=_pools.clear)
 
 
-def run_all(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run every task and return when all have ended; the first error is raised then.
+def run_all(tasks: Sequence[Callable[[], T]]) -> list[T]:
+    """What every task gives, when all have ended; the first error is raised then.
 
     The calling thread waits: beside one that goes on computing, the kernel often wakes a worker on the same core.
     """
     if len(tasks) == 1:
-        tasks[0]()
-        return
-    here = _processor()
-    futures = [_pool(len(tasks)).submit(_apart, task, here + place) for place, task in enumerate(tasks)]
-    failures = [future.exception() for future in futures]
-    for failure in failures:
-        if failure is not None:
-            raise failure
+        return [tasks[0]()]
+    pool = _pool(len(tasks))
+    futures = [pool.submit(_apart, task, place) for task, place in zip(tasks, _places(len(tasks)), strict=True)]
+    wait(futures)
+    return [future.result() for future in futures]
 
 
 def ranges(weights: torch.Tensor, parts: int) -> list[tuple[int, int]]:
@@ -53,48 +60,56 @@ def ranges(weights: torch.Tensor, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(borders))
 
 
-def run_shares(loop: Callable[..., None], call: tuple[Any, ...], shares: list[tuple[int, int, int, int]]) -> None:
-    """Run `loop(*call, b0, b1, t0, t1)` for each share."""
-    if len(shares) == 1:
-        loop(*call, *shares[0])
-    else:
-        run_all([partial(loop, *call, *share) for share in shares])
+def parts_of(cost: int, most: int, *, a_thread: int = _PARTS_A_THREAD) -> int:
+    """Parts that a call of `cost` multiplications is cut into, at most `most`; 1 where threads are not worth it."""
+    count = torch.get_num_threads()
+    if count == 1 or most < 2 or cost < min(_AWAKE_FROM, SHARED_FROM):
+        return 1
+    if exists():
+        return min(most, a_thread * count) if _team.takes(cost, count, woken_from=SHARED_FROM) else 1
+    return min(most, count) if cost >= SHARED_FROM else 1
 
 
-def shares(offsets: Any, batch: int, targets: int, cost: int) -> list[tuple[int, int, int, int]]:
-    """Histories b0 … b1 and targets t0 … t1 of each thread that a call of `cost` multiplications is worth.
-
-    `offsets` [B + 1] is an array; None lets histories weigh alike.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1 or cost < SHARED_FROM:
-        return [(0, batch, 0, targets)]
-    if batch >= 2 * threads or targets < 2 * _TARGETS_A_SHARE:
-        lengths = torch.ones(batch) if offsets is None else torch.from_numpy(offsets).diff() + 1
-        return [(b0, b1, 0, targets) for b0, b1 in ranges(lengths, threads)]
-    parts = min(threads, targets // _TARGETS_A_SHARE)
-    borders = [round(part * targets / parts / 4) * 4 for part in range(parts)] + [targets]
-    return [(0, batch, t0, t1) for t0, t1 in pairwise(borders)]
+def plan(batch: int, targets: int, cost: int, *, behaviours: bool = False) -> tuple[int, int]:
+    """What a call for whole histories is cut by, and into how many parts; by `behaviours` where that is possible."""
+    count = torch.get_num_threads()
+    if batch < 2 * count and targets >= 2 * _TARGETS_A_SHARE:
+        return BY_TARGET, parts_of(cost, targets // _TARGETS_A_SHARE, a_thread=1)
+    if batch == 1 and behaviours and exists():
+        parts = parts_of(cost, count)
+        return (BY_BEHAVIOUR if parts > 1 else BY_HISTORY), parts
+    return BY_HISTORY, parts_of(cost, batch)
 
 
-def _apart(task: Callable[[], None], processor: int) -> None:
-    """Begin `task` on a processor of its own, by its number among those that this thread may use; then let it move.
+def run_parts(loop: Callable[..., T], call: tuple[Any, ...], parts: int) -> T:
+    """What `loop(*call, parts, part, team)` gives, done for each part; `parts` is what `parts_of` has just said."""
+    if parts == 1:
+        return loop(*call, 1, 0, ALONE)
+    if exists():
+        return _team.run(loop, call, parts)
+    return run_all([partial(loop, *call, parts, part, ALONE) for part in range(parts)])[0]
+
+
+def _apart(task: Callable[[], T], place: int | None) -> T:
+    """Begin `task` on a processor of its own, by its place among those that this thread may use; then let it move.
 
     The kernel wakes threads on the processor that woke them, and takes milliseconds to notice that another is idle.
     """
-    if _sched_getcpu is not None:
+    if place is not None:
         with suppress(OSError):
             allowed = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, {sorted(allowed)[processor % len(allowed)]})
+            os.sched_setaffinity(0, {sorted(allowed)[place % len(allowed)]})
             os.sched_setaffinity(0, allowed)
-    task()
+    return task()
 
 
-def _processor() -> int:
-    """The number of the processor that this thread runs on, among those that it may use; 0 where that is not known."""
-    if _sched_getcpu is None:
-        return 0
-    return sum(processor < _sched_getcpu() for processor in os.sched_getaffinity(0))
+def _places(count: int) -> list[int | None]:
+    """Places for so many threads among the processors that this one may use; None where none is known."""
+    here = processor()
+    if here is None:
+        return [None] * count
+    own = sum(each < here for each in os.sched_getaffinity(0))
+    return [own + i for i in range(count)]
 
 
 def _pool(size: int) -> ThreadPoolExecutor:

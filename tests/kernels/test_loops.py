@@ -35,6 +35,10 @@ def threads() -> object:
         pytest.param([3_000], 1_030, id="targets-of-one-history"),
         pytest.param([900, 0, 4_000, 1, 2_000, 3_000, 700, 90], 9, id="histories"),
         pytest.param([60_000, 10], 1, id="one-target"),
+        pytest.param([60_000], 1, id="behaviours-for-one-target"),
+        pytest.param([20_001], 9, id="behaviours-for-some-targets"),
+        pytest.param([3], 1, id="fewer-than-threads"),
+        pytest.param([0], 2, id="none"),
     ],
 )
 @pytest.mark.parametrize("count", [2, 3, 8])
@@ -112,6 +116,23 @@ def test_every_half_precision_number_is_read_as_it_is() -> None:
         scores, positions = behavior_search(torch.ones(1, 1, 1), part.unsqueeze(1), rows, offsets, k=len(part))
         assert torch.equal(scores[0, 0], part.float()[positions[0, 0]])
         assert len(positions.unique()) == len(part)
+
+
+@pytest.mark.parametrize(("lengths", "targets"), [([9_000], 1), ([900] * 9, 2), ([900], 70)])
+def test_rows_outside_the_table_are_refused_whoever_meets_them(
+    lengths: list[int], targets: int, threads: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "SHARED_FROM", 0)
+    torch.set_num_threads(2)
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    query, table = torch.ones(len(lengths), targets, 16), torch.ones(5, 16)
+    for place in (0, -1):
+        rows = torch.zeros(sum(lengths), dtype=torch.int64)
+        rows[place] = 1 << 40
+        with pytest.raises(ValueError, match=rf"rows must lie in \[0, 5\), the table's rows, got {1 << 40} at"):
+            behavior_search(query, table, rows, offsets, k=3)
+        rows[place] = 4
+        assert behavior_search(query, table, rows, offsets, k=3).positions[0, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("way", ["loops", "torch"])

@@ -5,10 +5,13 @@ copied side by side, and each serves all targets; nothing of the size of the bat
 """
 
 import numpy as np
-from numba import float32, int32, int64, njit, uint8, void
+from numba import boolean, float32, int32, int64, njit, uint8, void
 
 from recollect_kernels.compiled.building import LANES, LINE, PADDING, ROWS, ask_for, at, compiled, prefetch
+from recollect_kernels.compiled.memory import FLOATS, LONGS, array_at
+from recollect_kernels.compiled.shares import cut, share_of
 from recollect_kernels.compiled.storage import STORED, add_found, score_found
+from recollect_kernels.compiled.team import in_parts
 from recollect_kernels.compiled.vectors import (
     ONE,
     ZERO,
@@ -96,7 +99,7 @@ def _pool(
     for f in range(values.shape[1] + beside.shape[1]):
         output[at(sums + f)] = ZERO
     add_found(values, scales, found, n, scores, output, sums, gathered)
-    add_from(beside, recencies, n, scores, output, sums + values.shape[1])
+    add_from(beside, recencies, 0, n, scores, output, sums + values.shape[1])
 
 
 @compiled([void(_BYTES, _BYTES, rows, _LONG_IDS, _LONG_IDS, _LONG_IDS) for rows in (_IDS, _LONG_IDS)])
@@ -116,102 +119,137 @@ def find_kept(keys, values, rows, offsets, positions, found):
                 prefetch(values, row, at(column))
 
 
-_ATTEND_KEPT = [
-    void(
-        _NUMBERS, table[:, ::1], _NUMBERS, table[:, ::1], _NUMBERS, row[::1], _LONG_IDS, _LONG_IDS, _NUMBERS, _TABLE,
-        _COUNT, _NUMBERS, _NUMBERS, _LONG_IDS, _COUNT, _COUNT, _COUNT, _COUNT,
-    )
-    for table, row in STORED
-]  # fmt: skip
-
-
-@compiled(_ATTEND_KEPT)
-def attend_kept(
-    query, keys, key_scales, values, value_scales, rows, offsets, positions, bias, beside, targets, output, weights,
-    wrong, b0, b1, t0, t1,
+@njit(nogil=True)
+def _attend_kept(
+    part, parts, query, keys, key_scales, values, value_scales, rows, offsets, positions, bias, beside, targets, output,
+    weights, wrong,
 ):  # fmt: skip
-    """Fill `output` [B·T·(e + r)] and `weights` [B·T·K] of histories b0 … b1 and targets t0 … t1.
-
-    query [B·T·d], keys [V, d] and values [V, e] as `storage` reads them, scales [V] or empty, rows [E], offsets
-    [B + 1], positions [B·T·K], bias [P] or empty, beside [P, r] with r = 0 for none. Empty `rows` stand for tables
-    [B·T·K, …] that hold the row of each position.
-    Ends with wrong[0] = 1 where offsets do not ascend from 0 to E, or a row at `positions` is outside the table.
-    """
-    if len(rows) > 0 and not _ascending(offsets, len(rows)):
-        wrong[0] = 1
-        return
-    k = len(weights) // ((len(offsets) - 1) * targets)
+    """`attend_kept` for one part of the targets of all histories."""
+    n_targets = (len(offsets) - 1) * targets
+    k = len(weights) // n_targets
     d, e = keys.shape[1], values.shape[1]
     width = e + beside.shape[1]
     scores = np.empty(round_up(k, LANES), np.float32)
     lanes = np.empty(LANES, np.float32)
     gathered = np.empty(round_up(k, ROWS) * max(d, e), np.float32)
     found, recencies, places = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.int64)
-    for b in range(b0, b1):
-        begin = offsets[b]
-        length = offsets[b + 1] - begin
-        for t in range(t0, t1):
-            target = b * targets + t
-            if t + 1 < t1:
-                ask_for_kept(keys, rows, begin, positions, (target + 1) * k, k)
-                ask_for_kept(values, rows, begin, positions, (target + 1) * k, k)
-            elif b + 1 < b1:
-                ask_for_kept(keys, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
-                ask_for_kept(values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
-            n = find(rows, len(keys), begin, length, positions, target * k, k, found, recencies, places)
-            if n < 0:
-                wrong[0] = 1
-                return
-            last = len(bias) - 1
-            for j in range(n):
-                scores[at(j)] = bias[at(min(recencies[at(j)], last))] if last >= 0 else ZERO
-            score_found(keys, key_scales, found, n, query, target * d, scores, gathered)
-            _pool(
-                scores, n, found, recencies, places, values, value_scales, beside, gathered, lanes,
-                weights, target * k, k, output, target * width,
-            )  # fmt: skip
+    last, end = len(bias) - 1, cut(n_targets, part + 1, parts)
+    for target in range(cut(n_targets, part, parts), end):
+        begin = offsets[at(target // targets)]
+        length = offsets[at(target // targets + 1)] - begin
+        if target + 1 < end:
+            following = offsets[at((target + 1) // targets)]
+            ask_for_kept(keys, rows, following, positions, (target + 1) * k, k)
+            ask_for_kept(values, rows, following, positions, (target + 1) * k, k)
+        n = find(rows, len(keys), begin, length, positions, target * k, k, found, recencies, places)
+        if n < 0:
+            wrong[0] = 1
+            return
+        for j in range(n):
+            scores[at(j)] = bias[at(min(recencies[at(j)], last))] if last >= 0 else ZERO
+        score_found(keys, key_scales, found, n, query, target * d, scores, gathered)
+        _pool(
+            scores, n, found, recencies, places, values, value_scales, beside, gathered, lanes,
+            weights, target * k, k, output, target * width,
+        )  # fmt: skip
 
 
-_ATTEND_FOUND = [
-    void(
-        _NUMBERS, _LONG_IDS, table[:, ::1], _NUMBERS, row[::1], _LONG_IDS, _TABLE, _COUNT, _NUMBERS, _NUMBERS,
-        _COUNT, _COUNT, _COUNT, _COUNT,
-    )
-    for table, row in STORED
-]  # fmt: skip
+_attend_kept_in_parts = in_parts(_attend_kept)
+_ATTEND_KEPT = [
+    boolean(table[::1], row[::1], *[int64] * 22, boolean, int64, int64, int64[::1]) for table, row in STORED
+]
 
 
-@compiled(_ATTEND_FOUND)
-def attend_found(
-    scores, positions, values, scales, rows, offsets, beside, targets, output, weights, b0, b1, t0, t1
+@compiled(_ATTEND_KEPT)
+def attend_kept(
+    table_kind, row_kind, query, keys, key_scales, values, value_scales, rows, offsets, positions, bias, beside, output,
+    weights, batch, targets, d, e, r, k, n_rows, n_behaviours, n_bias, n_beside, scaled, parts, part, team,
 ):  # fmt: skip
-    """Fill `output` [B·T·(e + r)] and `weights` [B·T·K] from the scores [B·T·K] that `search` found at `positions`.
+    """Fill `output` [B, T, e + r] and `weights` [B, T, k]; parts and team as `team.in_parts` takes them.
 
-    The other arguments are those of `attend_kept`; every row is one of the table.
+    Arrays are given as to `search`, beside them values [V, e], value_scales [V], positions [B, T, k] and
+    beside [P', r], r being 0 for none. Without rows, the tables [B·T·k, …] hold the row of each position.
+    Returns whether offsets ascend from 0 to E and all rows at `positions` are within the table.
     """
-    k = len(weights) // ((len(offsets) - 1) * targets)
+    rows = array_at(row_kind, rows, n_behaviours)
+    offsets = array_at(LONGS, offsets, batch + 1)
+    if n_behaviours > 0 and not _ascending(offsets, n_behaviours):
+        return False
+    wrong = np.zeros(1, np.int64)
+    call = (
+        array_at(FLOATS, query, batch * targets * d),
+        array_at(table_kind, keys, (n_rows, d)),
+        array_at(FLOATS, key_scales, n_rows if scaled else 0),
+        array_at(table_kind, values, (n_rows, e)),
+        array_at(FLOATS, value_scales, n_rows if scaled else 0),
+        rows,
+        offsets,
+        array_at(LONGS, positions, batch * targets * k),
+        array_at(FLOATS, bias, n_bias),
+        array_at(FLOATS, beside, (n_beside, r)),
+        targets,
+        array_at(FLOATS, output, batch * targets * (e + r)),
+        array_at(FLOATS, weights, batch * targets * k),
+        wrong,
+    )
+    _attend_kept_in_parts(call, parts, part, team)
+    return wrong[0] == 0
+
+
+@njit(nogil=True)
+def _attend_found(
+    part, parts, scores, positions, values, scales, rows, offsets, beside, targets, output, weights
+):  # fmt: skip
+    """`attend_found` for one part of the targets of all histories."""
+    n_targets = (len(offsets) - 1) * targets
+    k = len(weights) // n_targets
     e = values.shape[1]
     width = e + beside.shape[1]
     mine = np.empty(round_up(k, LANES), np.float32)
     lanes = np.empty(LANES, np.float32)
     gathered = np.empty(round_up(k, ROWS) * e, np.float32)
     found, recencies, places = np.empty(k, np.int64), np.empty(k, np.int64), np.empty(k, np.int64)
-    for b in range(b0, b1):
-        begin = offsets[b]
-        length = offsets[b + 1] - begin
-        for t in range(t0, t1):
-            target = b * targets + t
-            if t + 1 < t1:
-                ask_for_kept(values, rows, begin, positions, (target + 1) * k, k)
-            elif b + 1 < b1:
-                ask_for_kept(values, rows, offsets[b + 1], positions, ((b + 1) * targets + t0) * k, k)
-            n = find(rows, len(values), begin, length, positions, target * k, k, found, recencies, places)
-            for j in range(n):
-                mine[at(j)] = scores[at(places[at(j)])]
-            _pool(
-                mine, n, found, recencies, places, values, scales, beside, gathered, lanes,
-                weights, target * k, k, output, target * width,
-            )  # fmt: skip
+    end = cut(n_targets, part + 1, parts)
+    for target in range(cut(n_targets, part, parts), end):
+        begin = offsets[at(target // targets)]
+        length = offsets[at(target // targets + 1)] - begin
+        if target + 1 < end:
+            ask_for_kept(values, rows, offsets[at((target + 1) // targets)], positions, (target + 1) * k, k)
+        n = find(rows, len(values), begin, length, positions, target * k, k, found, recencies, places)
+        for j in range(n):
+            mine[at(j)] = scores[at(places[at(j)])]
+        _pool(
+            mine, n, found, recencies, places, values, scales, beside, gathered, lanes,
+            weights, target * k, k, output, target * width,
+        )  # fmt: skip
+
+
+_attend_found_in_parts = in_parts(_attend_found)
+_ATTEND_FOUND = [void(table[::1], row[::1], *[int64] * 17, boolean, int64, int64, int64[::1]) for table, row in STORED]
+
+
+@compiled(_ATTEND_FOUND)
+def attend_found(
+    table_kind, row_kind, scores, positions, values, scales, rows, offsets, beside, output, weights,
+    batch, targets, e, r, k, n_rows, n_behaviours, n_beside, scaled, parts, part, team,
+):  # fmt: skip
+    """Fill `output` [B, T, e + r] and `weights` [B, T, k] from the `scores` [B, T, k] that were found at `positions`.
+
+    The other arguments are those of `attend_kept`; every row is one of the table.
+    """
+    call = (
+        array_at(FLOATS, scores, batch * targets * k),
+        array_at(LONGS, positions, batch * targets * k),
+        array_at(table_kind, values, (n_rows, e)),
+        array_at(FLOATS, scales, n_rows if scaled else 0),
+        array_at(row_kind, rows, n_behaviours),
+        array_at(LONGS, offsets, batch + 1),
+        array_at(FLOATS, beside, (n_beside, r)),
+        targets,
+        array_at(FLOATS, output, batch * targets * (e + r)),
+        array_at(FLOATS, weights, batch * targets * k),
+    )
+    _attend_found_in_parts(call, parts, part, team)
 
 
 @njit(nogil=True)
@@ -246,20 +284,12 @@ def score_block(query, begin, targets, key_rows, d, bias, older, n, padded, scor
             scores[at(place + j)] = -np.inf
 
 
-_ATTEND_ALL = void(
-    _NUMBERS, _TABLE, _TABLE, _IDS, _LONG_IDS, _NUMBERS, _TABLE, _COUNT, _COUNT, _NUMBERS, _NUMBERS,
-    _COUNT, _COUNT, _COUNT, _COUNT,
-)  # fmt: skip
-
-
-@compiled([_ATTEND_ALL])
-def attend_all(query, keys, values, rows, offsets, bias, beside, targets, longest, output, norms, b0, b1, t0, t1):
-    """Fill `output` [B·T·(e + r)] of histories b0 … b1 and targets t0 … t1, which pool all behaviours.
-
-    Arguments are those of `attend_kept`. `longest`, the length of the longest history, makes shorter ones weigh their
-    padding as the reference does. `norms` [B·T·2] receives the greatest score and 1 / Σ e^(score - greatest), for the
-    backward pass; empty where it is not wanted.
-    """
+@njit(nogil=True)
+def _attend_all(
+    part, parts, query, keys, values, rows, offsets, bias, beside, targets, longest, output, norms, by
+):  # fmt: skip
+    """`attend_all` for one part."""
+    b0, b1, t0, t1 = share_of(part, parts, by, offsets, targets)
     d, width, here = keys.shape[1], values.shape[1] + beside.shape[1], t1 - t0
     key_rows, value_rows = np.empty(BLOCK * d, np.float32), np.empty(BLOCK * width, np.float32)
     scores = np.empty(here * BLOCK, np.float32)
@@ -298,3 +328,24 @@ def attend_all(query, keys, values, rows, offsets, bias, beside, targets, longes
             if len(norms) > 0:
                 norms[at((target + t) * 2)] = best[t]
                 norms[at((target + t) * 2 + 1)] = factor
+
+
+_attend_all_in_parts = in_parts(_attend_all)
+_ATTEND_ALL = void(
+    _NUMBERS, _TABLE, _TABLE, _IDS, _LONG_IDS, _NUMBERS, _TABLE, _COUNT, _COUNT, _NUMBERS, _NUMBERS, _COUNT,
+    _COUNT, _COUNT, _LONG_IDS,
+)  # fmt: skip
+
+
+@compiled([_ATTEND_ALL])
+def attend_all(
+    query, keys, values, rows, offsets, bias, beside, targets, longest, output, norms, by, parts, part, team
+):  # fmt: skip
+    """Fill `output` [B·T·(e + r)] with what pools all behaviours, in parts `by` what `threads` names.
+
+    Arguments are those of `attend_kept`. `longest`, the length of the longest history, makes shorter ones weigh their
+    padding as the reference does. `norms` [B·T·2] receives the greatest score and 1 / Σ e^(score - greatest), for the
+    backward pass; empty where it is not wanted.
+    """
+    call = query, keys, values, rows, offsets, bias, beside, targets, longest, output, norms, by
+    _attend_all_in_parts(call, parts, part, team)

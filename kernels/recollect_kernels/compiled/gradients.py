@@ -9,6 +9,8 @@ from numba import boolean, float32, int32, int64, njit, void
 
 from recollect_kernels.compiled.attention import BLOCK, ask_for_kept, find, score_block, take_block
 from recollect_kernels.compiled.building import LANES, ROWS, at, compiled, prefetch
+from recollect_kernels.compiled.shares import cut, cut_weighted
+from recollect_kernels.compiled.team import in_parts
 from recollect_kernels.compiled.vectors import (
     ZERO,
     add_from,
@@ -41,23 +43,13 @@ def _add_kept_recency(weights, slopes, n, recencies, of_output, begin, of_bias, 
             of_beside[at(c), recency, at(f)] += weights[at(j)] * of_output[at(begin + f)]
 
 
-_ATTEND_KEPT_BACKWARD = void(
-    _TABLE, _TABLE, _IDS, _LONG_IDS, _LONG_IDS, _TABLE, _COUNT, _NUMBERS, _NUMBERS, _NUMBERS,
-    _LONG_IDS, _NUMBERS, _TABLE, _IDS, _IDS, _TABLE, _CUBE, _COUNT, _COUNT,
-)  # fmt: skip
-
-
-@compiled([_ATTEND_KEPT_BACKWARD])
-def attend_kept_backward(
-    keys, values, rows, offsets, positions, beside, targets, weights, of_output, of_weights,
-    borders, of_query, coefficients, owners, kept_rows, of_bias, of_beside, c0, c1,
+@njit(nogil=True)
+def _attend_kept_backward(
+    part, parts, keys, values, rows, offsets, positions, beside, targets, weights, of_output, of_weights,
+    borders, of_query, coefficients, owners, kept_rows, of_bias, of_beside,
 ):  # fmt: skip
-    """Gradients of `attend_kept` in its arguments for the ranges c0 … c1 of histories, which begin at `borders`.
-
-    Given are those of its results; empty `of_weights` stand for 0. Filled are of_query [B·T·d], coefficients
-    [B·T·K, 2], owners [B·T·K] and kept_rows [B·T·K] for `sum_rows`, and, for each range, of_bias [C, P] and
-    of_beside [C, P, r]. Sums begin as 0; what is empty is not wanted.
-    """
+    """`attend_kept_backward` for one part of the ranges of histories."""
+    c0, c1 = cut(len(borders) - 1, part, parts), cut(len(borders) - 1, part + 1, parts)
     k = len(weights) // ((len(offsets) - 1) * targets)
     d, e = keys.shape[1], values.shape[1]
     width = e + beside.shape[1]
@@ -83,15 +75,15 @@ def attend_kept_backward(
                 for j in range(n):
                     here[at(j)] = weights[at(places[at(j)])]
                     slopes[at(j)] = of_weights[at(places[at(j)])] if len(of_weights) > 0 else ZERO
-                products_with(values, found, n, of_output, target * width, slopes)
+                products_with(values, found, 0, n, of_output, target * width, slopes)
                 for j in range(n):
                     entries[at(j)] = min(recencies[at(j)], beside.shape[0] - 1)
-                products_with(beside, entries, n, of_output, target * width + e, slopes)
+                products_with(beside, entries, 0, n, of_output, target * width + e, slopes)
                 mean = product(here, 0, slopes, 0, n)
                 for j in range(n):
                     slopes[at(j)] = here[at(j)] * (slopes[at(j)] - mean)
                 if len(of_query) > 0:
-                    add_from(keys, found, n, slopes, of_query, target * d)
+                    add_from(keys, found, 0, n, slopes, of_query, target * d)
                 if len(owners) > 0:
                     for j in range(n):
                         place = at(places[at(j)])
@@ -99,6 +91,31 @@ def attend_kept_backward(
                         coefficients[place, at(0)] = here[at(j)]
                         coefficients[place, at(1)] = slopes[at(j)]
                 _add_kept_recency(here, slopes, n, recencies, of_output, target * width + e, of_bias, of_beside, c)
+
+
+_attend_kept_backward_in_parts = in_parts(_attend_kept_backward)
+_ATTEND_KEPT_BACKWARD = void(
+    _TABLE, _TABLE, _IDS, _LONG_IDS, _LONG_IDS, _TABLE, _COUNT, _NUMBERS, _NUMBERS, _NUMBERS,
+    _LONG_IDS, _NUMBERS, _TABLE, _IDS, _IDS, _TABLE, _CUBE, _COUNT, _COUNT, _LONG_IDS,
+)  # fmt: skip
+
+
+@compiled([_ATTEND_KEPT_BACKWARD])
+def attend_kept_backward(
+    keys, values, rows, offsets, positions, beside, targets, weights, of_output, of_weights,
+    borders, of_query, coefficients, owners, kept_rows, of_bias, of_beside, parts, part, team,
+):  # fmt: skip
+    """Gradients of `attend_kept` in its arguments; parts, of the ranges of histories, and team as `team.in_parts` says.
+
+    Given are those of its results; empty `of_weights` stand for 0. Ranges begin at `borders`. Filled are of_query
+    [B·T·d], coefficients [B·T·K, 2], owners [B·T·K] and kept_rows [B·T·K] for `sum_rows`, and, for each range, of_bias
+    [C, P] and of_beside [C, P, r]. Sums begin as 0; what is empty is not wanted.
+    """
+    call = (
+        keys, values, rows, offsets, positions, beside, targets, weights, of_output, of_weights,
+        borders, of_query, coefficients, owners, kept_rows, of_bias, of_beside,
+    )  # fmt: skip
+    _attend_kept_backward_in_parts(call, parts, part, team)
 
 
 @njit(nogil=True)
@@ -127,22 +144,13 @@ def _add_recency(weights, slopes, n, older, targets, of_output, begin, width, of
                 of_beside[at(c), recency, at(f)] += weight * of_output[at(values + f)]
 
 
-_ATTEND_ALL_BACKWARD = void(
-    _NUMBERS, _TABLE, _TABLE, _IDS, _LONG_IDS, _NUMBERS, _TABLE, _COUNT, _NUMBERS, _NUMBERS, _NUMBERS,
-    _COUNT, _COUNT, _LONG_IDS, _NUMBERS, _TABLE, _IDS, _TABLE, _CUBE, _COUNT, _COUNT,
-)  # fmt: skip
-
-
-@compiled([_ATTEND_ALL_BACKWARD])
-def attend_all_backward(
-    query, keys, values, rows, offsets, bias, beside, targets, output, norms, of_output,
-    t0, t1, borders, of_query, coefficients, owners, of_bias, of_beside, c0, c1,
+@njit(nogil=True)
+def _attend_all_backward(
+    part, parts, query, keys, values, rows, offsets, bias, beside, targets, output, norms, of_output,
+    t0, t1, borders, of_query, coefficients, owners, of_bias, of_beside,
 ):  # fmt: skip
-    """Gradients of `attend_all` in its arguments for targets t0 … t1 and the ranges c0 … c1 of histories.
-
-    Filled are, as by `attend_kept_backward`, of_query, coefficients [E', 2 (t1 - t0)] and owners [E'], each behaviour's
-    first target, of the behaviours between the first of `borders` and the last, of_bias and of_beside.
-    """
+    """`attend_all_backward` for one part of the ranges of histories."""
+    c0, c1 = cut(len(borders) - 1, part, parts), cut(len(borders) - 1, part + 1, parts)
     d, width, here = keys.shape[1], values.shape[1] + beside.shape[1], t1 - t0
     key_rows, value_rows = np.empty(BLOCK * d, np.float32), np.empty(BLOCK * width, np.float32)
     scores, slopes = np.empty(here * BLOCK, np.float32), np.empty(here * BLOCK, np.float32)
@@ -174,6 +182,30 @@ def attend_all_backward(
                 _add_recency(scores, slopes, n, older, here, of_output, target * width, width, of_bias, of_beside, c)
 
 
+_attend_all_backward_in_parts = in_parts(_attend_all_backward)
+_ATTEND_ALL_BACKWARD = void(
+    _NUMBERS, _TABLE, _TABLE, _IDS, _LONG_IDS, _NUMBERS, _TABLE, _COUNT, _NUMBERS, _NUMBERS, _NUMBERS,
+    _COUNT, _COUNT, _LONG_IDS, _NUMBERS, _TABLE, _IDS, _TABLE, _CUBE, _COUNT, _COUNT, _LONG_IDS,
+)  # fmt: skip
+
+
+@compiled([_ATTEND_ALL_BACKWARD])
+def attend_all_backward(
+    query, keys, values, rows, offsets, bias, beside, targets, output, norms, of_output,
+    t0, t1, borders, of_query, coefficients, owners, of_bias, of_beside, parts, part, team,
+):  # fmt: skip
+    """Gradients of `attend_all` in its arguments for targets t0 … t1, in parts as `attend_kept_backward`.
+
+    Filled are, as there, of_query, coefficients [E', 2 (t1 - t0)] and owners [E'], each behaviour's first target, of
+    the behaviours between the first of `borders` and the last, of_bias and of_beside.
+    """
+    call = (
+        query, keys, values, rows, offsets, bias, beside, targets, output, norms, of_output,
+        t0, t1, borders, of_query, coefficients, owners, of_bias, of_beside,
+    )  # fmt: skip
+    _attend_all_backward_in_parts(call, parts, part, team)
+
+
 @compiled([void(_IDS, _IDS, _LONG_IDS, _IDS, _IDS)])
 def group(rows, owners, starts, order, ordered_owners):
     """Sort the occurrences of `rows` [N] by row, stable, and their owners with them.
@@ -194,18 +226,11 @@ def group(rows, owners, starts, order, ordered_owners):
             starts[cursor] += 1
 
 
-_SUM_ROWS = void(
-    _TABLE, _LONG_IDS, _IDS, _IDS, _NUMBERS, _NUMBERS, _COUNT, boolean, _TABLE, _TABLE, _COUNT, _COUNT
-)  # fmt: skip
-
-
-@compiled([_SUM_ROWS])
-def sum_rows(coefficients, starts, order, owners, query, of_output, width, added, of_keys, of_values, v0, v1):
-    """Fill the rows v0 … v1 of `of_keys` [V, d] and `of_values` [V, e], or add to them; no columns if not wanted.
-
-    `starts`, `order` and `owners` come from `group`. Each pair of the coefficients of an occurrence is a weight for
-    its next row of `of_output` [B·T·width] and a slope for its next row of `query` [B·T·d], beginning at its owner.
-    """
+@njit(nogil=True)
+def _sum_rows(part, parts, coefficients, starts, order, owners, query, of_output, width, added, of_keys, of_values):
+    """`sum_rows` for one part of the rows: each costs a write, each of its occurrences its pairs."""
+    n, pairs = len(starts) - 2, coefficients.shape[1] // 2
+    v0, v1 = cut_weighted(starts, n, pairs, part, parts), cut_weighted(starts, n, pairs, part + 1, parts)
     d, e = of_keys.shape[1], of_values.shape[1]
     end = starts[at(v1)]
     for v in range(v0, v1):
@@ -217,9 +242,28 @@ def sum_rows(coefficients, starts, order, owners, query, of_output, width, added
         for place in range(starts[at(v)], starts[at(v + 1)]):
             prefetch(coefficients, at(order[at(min(place + _AHEAD, end - 1))]), at(0))
             i, target = at(order[at(place)]), np.int64(owners[at(place)])
-            for j in range(coefficients.shape[1] // 2):
+            for j in range(pairs):
                 weight, slope = coefficients[i, at(2 * j)], coefficients[i, at(2 * j + 1)]
                 for f in range(d):
                     of_keys[at(v), at(f)] += slope * query[at((target + j) * d + f)]
                 for f in range(e):
                     of_values[at(v), at(f)] += weight * of_output[at((target + j) * width + f)]
+
+
+_sum_rows_in_parts = in_parts(_sum_rows)
+_SUM_ROWS = void(
+    _TABLE, _LONG_IDS, _IDS, _IDS, _NUMBERS, _NUMBERS, _COUNT, boolean, _TABLE, _TABLE, _COUNT, _COUNT, _LONG_IDS
+)  # fmt: skip
+
+
+@compiled([_SUM_ROWS])
+def sum_rows(
+    coefficients, starts, order, owners, query, of_output, width, added, of_keys, of_values, parts, part, team
+):  # fmt: skip
+    """Fill `of_keys` [V, d] and `of_values` [V, e], or add to them, in parts of their rows; no columns if not wanted.
+
+    `starts`, `order` and `owners` come from `group`. Each pair of the coefficients of an occurrence is a weight for
+    its next row of `of_output` [B·T·width] and a slope for its next row of `query` [B·T·d], beginning at its owner.
+    """
+    call = coefficients, starts, order, owners, query, of_output, width, added, of_keys, of_values
+    _sum_rows_in_parts(call, parts, part, team)

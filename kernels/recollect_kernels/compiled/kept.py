@@ -70,6 +70,17 @@ def take(mask, bits, place, position, kept, t, k, bounds):
 
 
 @njit(nogil=True)
+def join(kept, others, targets, k):
+    """Add what was kept of other behaviours."""
+    for t in range(targets):
+        for i in range(k):
+            key = others[at(t), at(GUARD + i)]
+            if key <= kept[at(t), at(GUARD + k - 1)]:
+                break
+            insert(kept, t, key)
+
+
+@njit(nogil=True)
 def bound_of(maxima, place, n, k):
     """A bound that at least k of the behaviours behind n maxima exceed, and few more; NaN where none was found.
 

@@ -9,7 +9,7 @@ from numba import int64, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from recollect_kernels.compiled.building import LANES, prefetch_from
+from recollect_kernels.compiled.building import LANES, ROWS, prefetch_from
 
 TARGETS = 4
 """Targets scored together, which share each load of a column."""
@@ -298,3 +298,31 @@ def score_lanes(_, table, rows, first, ahead, query, scores, j):
         return context.get_dummy_value()
 
     return types.void(table, rows, int64, int64, query, scores, int64), generate
+
+
+@intrinsic
+def add_lanes(_, table, rows, n, weights, feature, sums, place):
+    """Add LANES features of n rows of `table`, those that `rows` names, by their weights to sums[place:].
+
+    Rows [V, d] of fp32; n is a multiple of ROWS, and not 0.
+    """
+
+    def generate(context, builder, signature, arguments):
+        d = builder.extract_value(context.make_array(table)(context, builder, arguments[0]).shape, 1)
+        numbers, rows, n, weights, feature, sums, place = _opened(context, builder, signature.args, arguments)
+
+        def add(j, totals):
+            following = []
+            for i, total in enumerate(totals):
+                row = builder.add(j, _I64(i))
+                weight = _splat(builder, builder.load(builder.gep(weights, [row])), _NUMBERS)
+                begin = builder.add(builder.mul(_row(builder, rows, row), d), feature)
+                following.append(_plus(builder, weight, _load(builder, numbers, begin, _NUMBERS), total))
+            return following
+
+        begin = [_load(builder, sums, place, _NUMBERS), *[ir.Constant(_NUMBERS, [0.0] * LANES)] * (ROWS - 1)]
+        a, b, c, d = _summed(builder, begin, n, ROWS, add)
+        _store(builder, builder.fadd(builder.fadd(a, b), builder.fadd(c, d)), sums, place)
+        return context.get_dummy_value()
+
+    return types.void(table, rows, int64, weights, int64, sums, int64), generate

@@ -8,7 +8,7 @@ from numba import float32, int8, int32, int64, njit, uint16
 from numba.extending import overload
 
 from recollect_kernels.compiled.building import LANES, ROWS, SUMS, ask_for, at
-from recollect_kernels.compiled.lanes import score_lanes, turn_lanes
+from recollect_kernels.compiled.lanes import add_lanes, score_lanes, turn_lanes
 from recollect_kernels.compiled.vectors import add_from, add_rows, clear_rows, product, products_with, round_up
 
 STORED = ((float32, int32), (float32, int64), (int8, int32), (uint16, int32))
@@ -159,7 +159,11 @@ def _score_stored_found(table, scales, found, n, vectors, begin, scores, gathere
     """Read rows in fp32 where they are; others are gathered first."""
 
     def score_fp32(table, scales, found, n, vectors, begin, scores, gathered):
-        products_with(table, found, n, vectors, begin, scores)
+        d = table.shape[1]
+        whole = n // LANES * LANES if d % LANES == 0 else 0
+        for j in range(0, whole, LANES):
+            score_lanes(table, found, j, j, vectors[begin : begin + d], scores, j)
+        products_with(table, found, whole, n, vectors, begin, scores)
 
     def score_others(table, scales, found, n, vectors, begin, scores, gathered):
         d = table.shape[1]
@@ -180,7 +184,10 @@ def _add_stored_found(table, scales, found, n, weights, sums, begin, gathered):
     """Read rows in fp32 where they are; others are gathered first."""
 
     def add_fp32(table, scales, found, n, weights, sums, begin, gathered):
-        add_from(table, found, n, weights, sums, begin)
+        whole = n // ROWS * ROWS if table.shape[1] % LANES == 0 else 0
+        for f in range(0, table.shape[1] if whole > 0 else 0, LANES):
+            add_lanes(table, found, whole, weights, f, sums, begin + f)
+        add_from(table, found, whole, n, weights, sums, begin)
 
     def add_others(table, scales, found, n, weights, sums, begin, gathered):
         d = table.shape[1]

@@ -141,11 +141,11 @@ def scale(numbers, begin, n, factor):
 
 
 @njit(nogil=True, fastmath=SUMS)
-def products_with(table, found, n, vectors, begin, products):
-    """Add the products of the vector at `begin` with n rows of `table` to `products`."""
+def products_with(table, found, first, n, vectors, begin, products):
+    """Add the products of the vector at `begin` with the rows of `table` from `first` to n to `products`."""
     d = table.shape[1]
-    whole = n // ROWS * ROWS
-    for j in range(0, whole, ROWS):
+    whole = first + (n - first) // ROWS * ROWS
+    for j in range(first, whole, ROWS):
         r0, r1, r2, r3 = at(found[at(j)]), at(found[at(j + 1)]), at(found[at(j + 2)]), at(found[at(j + 3)])
         p0, p1, p2, p3 = ZERO, ZERO, ZERO, ZERO
         for f in range(d):
@@ -167,11 +167,11 @@ def products_with(table, found, n, vectors, begin, products):
 
 
 @njit(nogil=True, fastmath=SUMS)
-def add_from(table, found, n, weights, sums, begin):
-    """Add n rows of `table` by their weights to the vector at `begin`."""
+def add_from(table, found, first, n, weights, sums, begin):
+    """Add the rows of `table` from `first` to n by their weights to the vector at `begin`."""
     d = table.shape[1]
-    whole = n // ROWS * ROWS
-    for j in range(0, whole, ROWS):
+    whole = first + (n - first) // ROWS * ROWS
+    for j in range(first, whole, ROWS):
         r0, r1, r2, r3 = at(found[at(j)]), at(found[at(j + 1)]), at(found[at(j + 2)]), at(found[at(j + 3)])
         w0, w1, w2, w3 = weights[at(j)], weights[at(j + 1)], weights[at(j + 2)], weights[at(j + 3)]
         for f in range(d):

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recollect_kernels import loops, ragged
-from recollect_kernels.loops import NO_NUMBERS, NO_VALUES
+from recollect_kernels.loops import NO_NUMBERS, NO_TENSOR, NO_VALUES
 from recollect_kernels.tables import ScaledTable, Table, gather_rows
 from recollect_kernels.target_attention import reference
 from recollect_kernels.target_attention.cpu_gradients import Gradients
-from recollect_kernels.threads import READING, ranges, run_shares, shares
+from recollect_kernels.threads import POOLING, READING, parts_of, plan, ranges, run_parts
 
 _GATHERED = 1 << 18
 """Behaviours whose rows are held in fp32 at once where the table is not."""
@@ -141,33 +141,26 @@ def _pool_kept(
 ) -> tuple[Tensor, Tensor]:
     """`attend_kept` from tables that the loops read; without rows, they hold those of all positions in turn."""
     batch, targets, k = positions.shape
-    bias = NO_NUMBERS if recency_bias is None else loops.array(recency_bias, torch.float32)
-    beside = NO_VALUES if recency_values is None else loops.array(recency_values, torch.float32)
-    width = values.shape[1] + beside.shape[1]
-    output = np.empty((batch, targets, width), np.float32)
-    weights = np.empty((batch, targets, k), np.float32)
-    wrong = np.zeros(1, np.int64)
-    taken_keys, taken_values = loops.stored(keys, rows), loops.stored(values, rows)
-    assert taken_keys is not None, "callers ask _is_stored_alike first"
-    assert taken_values is not None, "callers ask _is_stored_alike first"
+    d, e = query.shape[2], values.shape[1]
+    of_keys, of_values = loops.stored(keys, rows), loops.stored(values, rows)
+    assert of_keys is not None, "callers ask _is_stored_alike first"
+    assert of_values is not None, "callers ask _is_stored_alike first"
+    query, offsets, positions = (
+        loops.plain(query, torch.float32), loops.plain(offsets, torch.int64), loops.plain(positions, torch.int64)
+    )  # fmt: skip
+    bias = NO_TENSOR if recency_bias is None else loops.plain(recency_bias, torch.float32)
+    beside, n_beside, r = loops.recency_table(recency_values)
+    output, weights = torch.empty(batch, targets, e + r), torch.empty(batch, targets, k)
     call = (
-        loops.array(query, torch.float32).reshape(-1),
-        *taken_keys[:2],
-        *taken_values,
-        loops.array(offsets, torch.int64),
-        loops.array(positions).reshape(-1),
-        bias,
-        beside,
-        targets,
-        output.reshape(-1),
-        weights.reshape(-1),
-        wrong,
+        *(*of_keys.kinds, query.data_ptr(), of_keys.table.data_ptr(), of_keys.scales.data_ptr()),
+        *(of_values.table.data_ptr(), of_values.scales.data_ptr(), of_keys.rows.data_ptr(), offsets.data_ptr()),
+        *(positions.data_ptr(), bias.data_ptr(), beside.data_ptr(), output.data_ptr(), weights.data_ptr()),
+        *(batch, targets, d, e, r, k, keys.shape[0], rows.numel(), bias.numel(), n_beside, of_keys.is_scaled),
     )
-    cost = weights.size * (query.shape[2] + width + READING)
-    run_shares(loops.needed().attend_kept, call, shares(None, batch, targets, cost))
-    if wrong[0]:
-        ragged.longest_history(rows, offsets, len(keys))
-    return torch.from_numpy(output), torch.from_numpy(weights)
+    parts = parts_of(weights.numel() * (d + e + r + POOLING), batch * targets)
+    if not run_parts(loops.needed().attend_kept, call, parts):
+        ragged.longest_history(rows, offsets, keys.shape[0])
+    return output, weights
 
 
 def _pool_all(
@@ -205,8 +198,8 @@ def _pool_all(
         output.reshape(-1),
         norms.reshape(-1),
     )
-    cost = len(rows) * (targets * (d + width) + READING)
-    run_shares(loops.needed().attend_all, call, shares(ends, batch, targets, cost))
+    by, parts = plan(batch, targets, len(rows) * (targets * (d + width) + READING))
+    run_parts(loops.needed().attend_all, (*call, by), parts)
     return torch.from_numpy(output), torch.from_numpy(norms)
 
 

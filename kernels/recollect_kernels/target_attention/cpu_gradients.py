@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recollect_kernels import loops, threads
+from recollect_kernels import loops
 from recollect_kernels.loops import NO_NUMBERS, NO_VALUES
-from recollect_kernels.threads import READING, ranges, run_all
+from recollect_kernels.threads import READING, parts_of, ranges, run_parts
 
 _PARTS = 32
 """Ranges of histories whose sums for the recency tables are made apart and then added, whoever makes them."""
@@ -120,9 +120,8 @@ class Gradients:
         """Let threads share the ranges of histories, and add their sums for the recency tables in turn."""
         of_bias = np.zeros((parts, len(self._bias)) if self._needs[3] else (0, 0), np.float32)
         of_beside = np.zeros((parts, *self._beside.shape) if self._needs[4] else (0, 0, 0), np.float32)
-        _share(
-            partial(loop, of_bias, of_beside), np.arange(1, parts + 1), pairs * (self._shape[2] + self.width + READING)
-        )
+        cost = pairs * (self._shape[2] + self.width + READING)
+        run_parts(loop, (of_bias, of_beside), parts_of(cost, parts))
         self._of_bias += of_bias.sum(0) if self._needs[3] else 0
         self._of_beside += of_beside.sum(0) if self._needs[4] else 0
 
@@ -138,18 +137,8 @@ class Gradients:
         grouped = coefficients, starts, order, ordered_owners
         loop = partial(loops.needed().sum_rows, *grouped, query, of_output, self.width, added, *self._of_tables)
         columns = sum(table.shape[1] for table in self._of_tables)
-        pairs = coefficients.shape[1] // 2
-        # Each row costs a write, each occurrence its pairs. In numpy: torch's threads would still spin for work.
-        costs = starts[1:-1] * pairs + np.arange(1, len(keys) + 1)
-        _share(loop, costs, len(rows) * (pairs * columns + READING))
-
-
-def _share(loop: Callable[..., None], ends: Any, cost: int) -> None:
-    """Call `loop` with ranges of items, of which all up to each weigh `ends`: one for each thread that is worth it."""
-    parts = torch.get_num_threads() if cost >= threads.SHARED_FROM else 1
-    cuts = np.searchsorted(ends, [ends[-1] * part / parts for part in range(1, parts)])
-    borders = sorted({0, len(ends), *(int(cut) for cut in cuts)})
-    run_all([partial(loop, *share) for share in pairwise(borders)])
+        cost = len(rows) * (coefficients.shape[1] // 2 * columns + READING)
+        run_parts(loop, (), parts_of(cost, len(keys)))
 
 
 def _borders(weights: Tensor) -> Any:
