@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 
+from recollect.gateway import workers as gateway_workers
 from recollect.gateway.errors import DeadlinePassed
+from recollect.gateway.pace import Pace
 from recollect.gateway.workers import MOST_PAIRS, MOST_TOGETHER, Calling, Priority, RankingWork, Workers
 from recsys.ranking import RankingCall
 
@@ -30,9 +32,11 @@ class Recorder:
         return ids
 
 
-def ranking(ranker, *candidates, history=0):
+def ranking(ranker, *candidates, history=0, explain=False):
     call = RankingCall(
-        history_item_ids=np.zeros(history, dtype=np.int64), candidate_item_ids=np.array(candidates, dtype=np.int64)
+        history_item_ids=np.zeros(history, dtype=np.int64),
+        candidate_item_ids=np.array(candidates, dtype=np.int64),
+        explain=explain,
     )
     return RankingWork(ranker=ranker, call=call, answer=lambda ranked: ranked)
 
@@ -194,3 +198,74 @@ def test_what_waits_when_the_workers_close_is_cancelled():
             await workers.run(Calling(lambda: None))
 
     asyncio.run(main())
+
+
+class Whereabouts(Recorder):
+    """Tells in which thread it ranked."""
+
+    def rank_together(self, calls):
+        super().rank_together(calls)
+        return [threading.current_thread().name for _ in calls]
+
+
+def test_a_quick_call_that_is_the_only_one_is_ranked_at_once(workers, monkeypatch):
+    monkeypatch.setattr(gateway_workers, "MOST_AT_ONCE_S", 60)
+    ranker, here = Whereabouts(), threading.current_thread().name
+
+    async def where(*candidates, ranker=ranker, explain=False, **options):
+        return await workers.run(ranking(ranker, *candidates, explain=explain), **options)
+
+    async def check():
+        assert await where(1, only=True) == "ranking-0", "nobody knows yet how long it takes"
+        assert await where(1, only=True) == here
+        assert await where(1) == "ranking-0", "others are inside"
+        assert await where(1, only=True, explain=True) == "ranking-0", "reasons take long to tell"
+        assert await where(1, ranker=Whereabouts(), only=True) == "ranking-0", "another model"
+
+    asyncio.run(check())
+
+
+def test_a_call_that_takes_long_is_not_ranked_at_once(workers, monkeypatch):
+    monkeypatch.setattr(gateway_workers, "MOST_AT_ONCE_S", 0)
+    ranker = Whereabouts()
+    for _ in range(2):
+        assert asyncio.run(workers.run(ranking(ranker, 1), only=True)) == "ranking-0"
+
+
+def test_who_waits_already_comes_first(workers, monkeypatch):
+    monkeypatch.setattr(gateway_workers, "MOST_AT_ONCE_S", 60)
+    ranker = Whereabouts()
+    asyncio.run(workers.run(ranking(ranker, 1)))
+    assert asyncio.run(outcomes(workers, (ranking(ranker, 2), {}), (ranking(ranker, 3), {"only": True}))) == [
+        "ranking-0",
+        "ranking-0",
+    ]
+
+
+def test_what_is_ranked_at_once_fails_as_in_a_thread(workers, monkeypatch):
+    monkeypatch.setattr(gateway_workers, "MOST_AT_ONCE_S", 60)
+    ranker = Recorder()
+
+    async def check():
+        await workers.run(ranking(ranker, 1))
+        with pytest.raises(RuntimeError, match="a bad candidate"):
+            await workers.run(ranking(ranker, -1), only=True)
+        with pytest.raises(DeadlinePassed):
+            await workers.run(ranking(ranker, 2), only=True, until=time.monotonic())
+        workers.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await workers.run(ranking(ranker, 3), only=True)
+
+    asyncio.run(check())
+    assert ranker.batches == [[[1]], [[-1]]]
+
+
+def test_a_pace_is_that_of_the_latest_ranking_and_never_expects_less():
+    pace, model, other = Pace(), Recorder(), Recorder()
+    assert pace.expected_s(model, 1) is None
+    pace.note(model, 100, 0.5)
+    assert pace.expected_s(model, 300) == pytest.approx(1.5)
+    assert pace.expected_s(model, 1) == 0.5
+    assert pace.expected_s(other, 1) is None
+    pace.note(model, 100, 0.1)
+    assert pace.expected_s(model, 100) == pytest.approx(0.1)

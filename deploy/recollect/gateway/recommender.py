@@ -162,7 +162,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         work = ScoreWork(request, call, history, use, self._log)
 
         async def answer(model: ServedModel) -> recommender_pb2.ScoreResponse:
-            return await self._workers.run(work.to_answer(model), priority=priority, until=until)
+            # What is displayed may take longer to put together than to rank.
+            only = priority is Priority.SCORING and use is None and self._admission.inside == 1
+            return await self._workers.run(work.to_answer(model), priority=priority, until=until, only=only)
 
         response = await self._trial.answer(call.user_id, answer)
         self._trial.compare(call.user_id, work, response)

@@ -1,5 +1,5 @@
 """Run blocking work off the event loop, in a few threads: what is urgent first, what ranks together where it gains, and
-nothing for a caller who has gone."""
+nothing for a caller who has gone. What is over in a moment is done at once, where nobody else waits."""
 
 import asyncio
 import threading
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect.gateway.errors import DeadlinePassed
+from recollect.gateway.pace import Pace
 from recollect.telemetry.metrics import RANKING_BATCH, RANKING_QUEUE
 from recollect.telemetry.stages import stage, took
 
@@ -30,6 +31,8 @@ MOST_TOGETHER = 16
 MOST_PAIRS = 2_000_000
 """Pairs of a behaviour and a candidate that are ranked together, at most: what a call of 10,000 behaviours gains from
 company is little, and all of a batch wait for its last."""
+MOST_AT_ONCE_S = 0.004
+"""What the event loop ranks itself takes no longer: whoever comes meanwhile waits for it, as he would for a thread."""
 MOST_PADDING = 1.25
 """How many times as many candidates as were asked for a batch may score, since all of it are padded to the longest."""
 
@@ -51,8 +54,8 @@ class Work(ABC, Generic[T]):
     """What a thread is to do."""
 
     @abstractmethod
-    def alone(self) -> T:
-        """The result."""
+    def alone(self, pace: Pace) -> T:
+        """The result; `pace` is told of a ranking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Calling(Work[T]):
 
     call: Callable[[], T]
 
-    def alone(self) -> T:
+    def alone(self, pace: Pace) -> T:  # noqa: ARG002 - nothing is ranked
         """What the function returns."""
         return self.call()
 
@@ -75,11 +78,12 @@ class RankingWork(Work[T]):
     answer: "Callable[[Ranking], T]"
     """Makes the result of the ranking."""
 
-    def alone(self) -> T:
+    def alone(self, pace: Pace) -> T:
         """Rank, then answer."""
-        call = self.call
+        call, began = self.call, time.monotonic()
         with stage("ranking"):
             ranking = self.ranker.rank(call.history_item_ids, call.candidate_item_ids, explain=call.explain)
+        pace.note(self.ranker, self.pairs, time.monotonic() - began)
         return self.answered(ranking)
 
     def answered(self, ranking: "Ranking") -> T:
@@ -129,6 +133,9 @@ class Workers:
         self._waiting: dict[Priority, deque[_Job]] = {priority: deque() for priority in Priority}
         self._changed = threading.Condition()
         self._closed = False
+        self._pace = Pace()
+        self._loops: set[int] = set()
+        """Threads of event loops that have ranked."""
         for number in range(threads):
             threading.Thread(target=self._work, name=f"ranking-{number}", daemon=True).start()
 
@@ -138,11 +145,15 @@ class Workers:
         *,
         priority: Priority = Priority.SCORING,
         until: float | None = None,
+        only: bool = False,
     ) -> T:
         """The result of `work`; raises what it raises, and DeadlinePassed where it would begin after `until`.
 
-        `until` is in seconds of the monotonic clock.
+        `until` is in seconds of the monotonic clock. `only` says that no other call is inside: a quick ranking is then
+        done before anything else, which spares two threads their waking.
         """
+        if only and self._is_quick(work):
+            return self._at_once(work, priority, until)
         loop = asyncio.get_running_loop()
         job = _Job(
             work=work,
@@ -160,6 +171,26 @@ class Workers:
             self._changed.notify()
         return await job.result  # type: ignore[no-any-return] # the future's is that of the work
 
+    def _is_quick(self, work: Work[Any]) -> bool:
+        """Whether it ranks, is over in a moment as far as is known, and nobody waits; reasons take long to tell."""
+        if not isinstance(work, RankingWork) or work.call.explain or any(self._waiting.values()):
+            return False
+        expected_s = self._pace.expected_s(work.ranker, work.pairs)
+        return expected_s is not None and expected_s <= MOST_AT_ONCE_S
+
+    def _at_once(self, work: Work[T], priority: Priority, until: float | None) -> T:
+        if self._closed:
+            raise RuntimeError("the workers are closed")
+        if until is not None and time.monotonic() >= until:
+            raise _too_late()
+        thread = threading.get_ident()
+        if thread not in self._loops:
+            use_one_torch_thread()
+            self._loops.add(thread)
+        took(_WAITS[priority], 0.0)
+        RANKING_BATCH.observe(1)
+        return work.alone(self._pace)
+
     def close(self) -> None:
         """Begin no more work; what waits is cancelled."""
         with self._changed:
@@ -175,7 +206,7 @@ class Workers:
     def _work(self) -> None:
         use_one_torch_thread()
         while jobs := self._take():
-            _do(jobs)
+            _do(jobs, self._pace)
 
     def _take(self) -> list[_Job]:
         """What to do next, waiting for it; nothing once closed."""
@@ -248,26 +279,26 @@ def _of_use(job: _Job) -> bool:
     return True
 
 
-def _do(jobs: Sequence[_Job]) -> None:
+def _do(jobs: Sequence[_Job], pace: Pace) -> None:
     now = time.monotonic()
     for job in jobs:
         job.call.run(took, _WAITS[job.priority], now - job.since)
     if isinstance(jobs[0].work, RankingWork):
         RANKING_BATCH.observe(len(jobs))
-    _settle([_alone(job) for job in jobs] if len(jobs) == 1 else _together(jobs))
+    _settle([_alone(job, pace) for job in jobs] if len(jobs) == 1 else _together(jobs, pace))
 
 
-def _alone(job: _Job) -> "tuple[_Job, Any, Exception | None]":
-    return job, *_outcome(partial(job.call.run, job.work.alone))
+def _alone(job: _Job, pace: Pace) -> "tuple[_Job, Any, Exception | None]":
+    return job, *_outcome(partial(job.call.run, job.work.alone, pace))
 
 
-def _together(jobs: Sequence[_Job]) -> "list[tuple[_Job, Any, Exception | None]]":
+def _together(jobs: Sequence[_Job], pace: Pace) -> "list[tuple[_Job, Any, Exception | None]]":
     works = [job.work for job in jobs if isinstance(job.work, RankingWork)]
     began = time.monotonic()
     rankings, error = _outcome(lambda: works[0].ranker.rank_together([work.call for work in works]))
     if error is not None or rankings is None:
         # One of them may be at fault: each for itself, so that the others are answered.
-        return [_alone(job) for job in jobs]
+        return [_alone(job, pace) for job in jobs]
     seconds = time.monotonic() - began
     for job in jobs:
         job.call.run(took, "ranking", seconds)
