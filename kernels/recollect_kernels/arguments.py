@@ -18,6 +18,9 @@ def check_history(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, rec
     if not query.is_floating_point():
         raise ValueError(f"query must be floating point, got {query.dtype}")
     check_table("keys", keys)
+    # Asked one by one on a CPU, where short calls last microseconds.
+    if not (query.is_cpu and is_on_cpu(keys) and rows.is_cpu and offsets.is_cpu and is_on_cpu(recency_bias)):
+        check_places(query, keys=keys, rows=rows, offsets=offsets, recency_bias=recency_bias)
     if keys.shape[1] != query.shape[2]:
         raise ValueError(
             f"keys must be [V, {query.shape[2]}] to match query {tuple(query.shape)}, got {tuple(keys.shape)}"
@@ -44,15 +47,43 @@ def bound_lengths(keys: Table, rows: Tensor, offsets: Tensor, longest: int | Non
     return found
 
 
-def check_values(keys: Table, values: Table, recency_values: Tensor | None) -> None:
+def is_on_cpu(table: Table | None) -> bool:
+    """Whether it is on the CPU, or not there at all."""
+    if table is None:
+        return True
+    return table.is_cpu if isinstance(table, Tensor) else table.rows.is_cpu and table.scales.is_cpu
+
+
+def check_places(query: Tensor, **others: Table | None) -> None:
+    """Raise ValueError for one of the others that is not where `query` is."""
+    for name, other in others.items():
+        for tensor in other if isinstance(other, ScaledTable) else (other,):
+            if tensor is not None and tensor.device != query.device:
+                raise ValueError(f"{name} must be on {query.device} as query is, got {tensor.device}; move it there")
+
+
+def check_values(query: Tensor, keys: Table, values: Table, recency_values: Tensor | None) -> None:
     """Raise ValueError unless `values` [V, e] holds a row for each of `keys` [V, d] and `recency_values` is [P, r]."""
     check_table("values", values)
+    if not (query.is_cpu and is_on_cpu(values) and is_on_cpu(recency_values)):
+        check_places(query, values=values, recency_values=recency_values)
     if values.shape[0] != keys.shape[0]:
         raise ValueError(
             f"values must be [{keys.shape[0]}, e] to match keys {tuple(keys.shape)}, got {tuple(values.shape)}"
         )
     if recency_values is not None and (recency_values.dim() != 2 or recency_values.shape[0] == 0):
         raise ValueError(f"recency_values must be [P, r] with P at least 1, got {tuple(recency_values.shape)}")
+
+
+def check_positions(query: Tensor, positions: Tensor) -> None:
+    """Raise ValueError unless `positions` is [B, T, K] int64 to fit `query` [B, T, d]."""
+    if not (query.is_cpu and positions.is_cpu):
+        check_places(query, positions=positions)
+    if positions.dim() != 3 or positions.shape[:2] != query.shape[:2] or positions.dtype != torch.int64:
+        raise ValueError(
+            f"positions must be [{query.shape[0]}, {query.shape[1]}, K] int64, as behavior_search gives them, "
+            f"got {tuple(positions.shape)} {positions.dtype}"
+        )
 
 
 def check_k(k: int) -> None:

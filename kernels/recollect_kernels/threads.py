@@ -54,7 +54,7 @@ def ranges(weights: torch.Tensor, parts: int) -> list[tuple[int, int]]:
     ends = weights.double().cumsum(0)
     if len(ends) == 0:
         return []
-    goals = ends[-1] * torch.arange(1, parts, dtype=torch.float64) / parts
+    goals = ends[-1] * torch.arange(1, parts, dtype=torch.float64, device=ends.device) / parts
     cuts = torch.searchsorted(ends, goals) + 1
     borders = sorted({0, len(ends), *(min(cut, len(ends)) for cut in cuts.tolist())})
     return list(pairwise(borders))

@@ -4,11 +4,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from recollect_kernels import behavior_search, loops, quantize_rows, search_and_attend
+from recollect_kernels import ScaledTable, behavior_search, loops, quantize_rows, search_and_attend, target_attention
 from recollect_kernels import threads as sharing
 
 KINDS = {
@@ -116,6 +117,46 @@ def test_every_half_precision_number_is_read_as_it_is() -> None:
         scores, positions = behavior_search(torch.ones(1, 1, 1), part.unsqueeze(1), rows, offsets, k=len(part))
         assert torch.equal(scores[0, 0], part.float()[positions[0, 0]])
         assert len(positions.unique()) == len(part)
+
+
+def everything() -> dict[str, Any]:
+    """Arguments of the pair, and of the pooling of what it finds."""
+    generator = torch.Generator().manual_seed(29)
+    query, table = torch.randn(2, 3, 16, generator=generator), torch.randn(40, 16, generator=generator)
+    rows, offsets = torch.randint(0, 40, (300,), generator=generator), torch.tensor([0, 100, 300])
+    beside = {"recency_bias": torch.randn(9, generator=generator), "recency_values": torch.ones(9, 2)}
+    return {"query": query, "keys": table, "values": quantize_rows(table), "rows": rows, "offsets": offsets, **beside}
+
+
+def test_what_is_told_by_address_does_not_depend_on_defaults() -> None:
+    given = everything()
+    expected = search_and_attend(**given, k=8)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):  # where a tensor has no memory
+            found = search_and_attend(**given, k=8)
+            pooled = target_attention(**given, positions=found.positions)
+            whole = target_attention(**given)
+    finally:
+        torch.set_default_dtype(before)
+    for ours, other in zip(found, expected, strict=True):
+        assert torch.equal(ours, other)
+    assert torch.equal(pooled.output, target_attention(**given, positions=found.positions).output)
+    assert torch.equal(whole.output, target_attention(**given).output)
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "rows", "offsets", "recency_bias", "recency_values", "positions"])
+def test_what_is_elsewhere_is_refused(name: str) -> None:
+    given = everything() | {"positions": torch.zeros(2, 3, 4, dtype=torch.int64)}
+    table = given[name]
+    given[name] = ScaledTable(table.rows, table.scales.to("meta")) if name == "values" else table.to("meta")
+    with pytest.raises(ValueError, match=f"{name} must be on cpu as query is, got meta; move it there"):
+        target_attention(**given)
+    if name != "positions":
+        del given["positions"]
+        with pytest.raises(ValueError, match=f"{name} must be on cpu as query is, got meta; move it there"):
+            search_and_attend(**given, k=2)
 
 
 @pytest.mark.parametrize(("lengths", "targets"), [([9_000], 1), ([900] * 9, 2), ([900], 70)])

@@ -100,8 +100,11 @@ def test_rows_outside_the_selection_receive_no_gradient() -> None:
 
 def test_positions_must_match_the_query() -> None:
     given = inputs([3], 2)
-    with pytest.raises(ValueError, match=r"positions must be \[1, 2, K\]"):
-        target_attention(**given, positions=torch.zeros(1, 1, 2, dtype=torch.int64))
+    for positions in (torch.zeros(1, 1, 2, dtype=torch.int64), torch.zeros(1, 2, 2), torch.zeros(2, 2).long()):
+        with pytest.raises(
+            ValueError, match=r"positions must be \[1, 2, K\] int64, as behavior_search gives them, got"
+        ):
+            target_attention(**given, positions=positions)
 
 
 def test_values_must_match_the_keys() -> None:

@@ -44,7 +44,7 @@ def search_and_attend(
     """
     chosen = choose_backend(backend, query, keys, values, k=k)
     check_history(query, keys, rows, offsets, recency_bias)
-    check_values(keys, values, recency_values)
+    check_values(query, keys, values, recency_values)
     check_k(k)
     arguments = (query, keys, values, rows, offsets, k, recency_bias, recency_values)
     if chosen == "cpu":

@@ -150,7 +150,7 @@ def _pool_kept(
     )  # fmt: skip
     bias = NO_TENSOR if recency_bias is None else loops.plain(recency_bias, torch.float32)
     beside, n_beside, r = loops.recency_table(recency_values)
-    output, weights = torch.empty(batch, targets, e + r), torch.empty(batch, targets, k)
+    output, weights = loops.floats(batch, targets, e + r), loops.floats(batch, targets, k)
     call = (
         *(*of_keys.kinds, query.data_ptr(), of_keys.table.data_ptr(), of_keys.scales.data_ptr()),
         *(of_values.table.data_ptr(), of_values.scales.data_ptr(), of_keys.rows.data_ptr(), offsets.data_ptr()),
@@ -229,11 +229,11 @@ def _pool_all_gathered(
     """`attend_all` from tables whose rows become fp32 first, some histories at a time."""
     longest = int(offsets.diff().max()) if len(query) else 0
     width = values.shape[1] + (0 if recency_values is None else recency_values.shape[1])
-    output = torch.empty(*query.shape[:2], width)
+    output = loops.floats(*query.shape[:2], width)
     for b0, b1 in ranges(offsets.diff(), 1 + len(rows) // _GATHERED):
         here = rows[offsets[b0] : offsets[b1]]
         tables = gather_rows(keys, here), gather_rows(values, here)
-        history = torch.arange(len(here), dtype=torch.int32), offsets[b0 : b1 + 1] - offsets[b0]
+        history = torch.arange(len(here), dtype=torch.int32, device="cpu"), offsets[b0 : b1 + 1] - offsets[b0]
         output[b0:b1], _ = _pool_all(query[b0:b1], *tables, *history, recency_bias, recency_values, longest)
     return output
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from recollect_kernels.arguments import bound_lengths, check_history, check_values
+from recollect_kernels.arguments import bound_lengths, check_history, check_positions, check_values
 from recollect_kernels.backend import Backend, choose_backend
 from recollect_kernels.tables import Table
 from recollect_kernels.target_attention import cpu, reference
@@ -47,9 +47,9 @@ def target_attention(
     k = 1 if positions is None else positions.shape[-1]
     chosen = choose_backend(backend, query, keys, values, k=k)
     check_history(query, keys, rows, offsets, recency_bias)
-    check_values(keys, values, recency_values)
-    if positions is not None and (positions.dim() != 3 or positions.shape[:2] != query.shape[:2]):
-        raise ValueError(f"positions must be [{query.shape[0]}, {query.shape[1]}, K], got {tuple(positions.shape)}")
+    check_values(query, keys, values, recency_values)
+    if positions is not None:
+        check_positions(query, positions)
     arguments = (query, keys, values, rows, offsets)
     beside = (recency_bias, recency_values)
     if chosen == "cpu":
