@@ -45,7 +45,7 @@ def wait_until_gone(pid: int) -> None:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # it went before it was looked at, or meanwhile
             return
         time.sleep(0.02)
     raise AssertionError(f"process {pid} still runs")
