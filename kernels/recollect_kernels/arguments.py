@@ -19,8 +19,8 @@ def check_history(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, rec
         raise ValueError(f"query must be floating point, got {query.dtype}")
     check_table("keys", keys)
     # Asked one by one on a CPU, where short calls last microseconds.
-    if not (query.is_cpu and is_on_cpu(keys) and rows.is_cpu and offsets.is_cpu and is_on_cpu(recency_bias)):
-        check_places(query, keys=keys, rows=rows, offsets=offsets, recency_bias=recency_bias)
+    if not (query.is_cpu and _is_on_cpu(keys) and rows.is_cpu and offsets.is_cpu and _is_on_cpu(recency_bias)):
+        _check_places(query, keys=keys, rows=rows, offsets=offsets, recency_bias=recency_bias)
     if keys.shape[1] != query.shape[2]:
         raise ValueError(
             f"keys must be [V, {query.shape[2]}] to match query {tuple(query.shape)}, got {tuple(keys.shape)}"
@@ -47,14 +47,14 @@ def bound_lengths(keys: Table, rows: Tensor, offsets: Tensor, longest: int | Non
     return found
 
 
-def is_on_cpu(table: Table | None) -> bool:
+def _is_on_cpu(table: Table | None) -> bool:
     """Whether it is on the CPU, or not there at all."""
     if table is None:
         return True
     return table.is_cpu if isinstance(table, Tensor) else table.rows.is_cpu and table.scales.is_cpu
 
 
-def check_places(query: Tensor, **others: Table | None) -> None:
+def _check_places(query: Tensor, **others: Table | None) -> None:
     """Raise ValueError for one of the others that is not where `query` is."""
     for name, other in others.items():
         for tensor in other if isinstance(other, ScaledTable) else (other,):
@@ -65,8 +65,8 @@ def check_places(query: Tensor, **others: Table | None) -> None:
 def check_values(query: Tensor, keys: Table, values: Table, recency_values: Tensor | None) -> None:
     """Raise ValueError unless `values` [V, e] holds a row for each of `keys` [V, d] and `recency_values` is [P, r]."""
     check_table("values", values)
-    if not (query.is_cpu and is_on_cpu(values) and is_on_cpu(recency_values)):
-        check_places(query, values=values, recency_values=recency_values)
+    if not (query.is_cpu and _is_on_cpu(values) and _is_on_cpu(recency_values)):
+        _check_places(query, values=values, recency_values=recency_values)
     if values.shape[0] != keys.shape[0]:
         raise ValueError(
             f"values must be [{keys.shape[0]}, e] to match keys {tuple(keys.shape)}, got {tuple(values.shape)}"
@@ -78,7 +78,7 @@ def check_values(query: Tensor, keys: Table, values: Table, recency_values: Tens
 def check_positions(query: Tensor, positions: Tensor) -> None:
     """Raise ValueError unless `positions` is [B, T, K] int64 to fit `query` [B, T, d]."""
     if not (query.is_cpu and positions.is_cpu):
-        check_places(query, positions=positions)
+        _check_places(query, positions=positions)
     if positions.dim() != 3 or positions.shape[:2] != query.shape[:2] or positions.dtype != torch.int64:
         raise ValueError(
             f"positions must be [{query.shape[0]}, {query.shape[1]}, K] int64, as behavior_search gives them, "

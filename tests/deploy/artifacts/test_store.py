@@ -11,12 +11,6 @@ from recollect.errors import ArtifactError
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    moments = iter(datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in range(60))
-    return ArtifactStore(tmp_path / "models", clock=lambda: next(moments))
-
-
-@pytest.fixture
 def model(tmp_path: Path) -> Callable[[str], Path]:
     def write(content: str) -> Path:
         directory = tmp_path / f"source-{content}"
