@@ -1,6 +1,7 @@
 """The generator of load: calls at their own times, figures that leave nobody out, and what a ramp finds."""
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 
 import numpy as np
@@ -59,13 +60,26 @@ def test_waiting_behind_others_is_counted():
     assert result.goodput <= 51
 
 
+def test_what_it_keeps_from_the_collector_it_gives_back():
+    frozen = gc.get_freeze_count()
+    kept = []
+
+    async def send(number):
+        kept.append(gc.get_freeze_count())
+        return "OK"
+
+    offered(send, rate=100, seconds=0.05)
+    assert min(kept) > frozen
+    assert gc.get_freeze_count() == 0
+
+
 def test_what_was_refused_is_no_answer():
     result = offered(Server(0.02, room=2), rate=200, seconds=0.5)
     refused = result.refused()["RESOURCE_EXHAUSTED"]
     assert refused > 50
     assert result.answered.sum() == 100 - refused
     assert result.goodput == pytest.approx((100 - refused) / 0.5, rel=0.1)
-    assert result.taken_ms(50, answered=False) < result.taken_ms(50)
+    assert result.taken_ms(50, of=~result.answered) < result.taken_ms(50)
 
 
 def step(rate, goodput):

@@ -6,6 +6,7 @@ from then, however late it could be sent.
 """
 
 import asyncio
+import gc
 import sys
 import threading
 import time
@@ -55,9 +56,9 @@ class Offered:
         """How long calls were to be sent."""
         return len(self.due_s) / self.rate
 
-    def taken_ms(self, percentile: float, *, answered: bool = True) -> float:
-        """Percentile of what the calls with an answer, or those without, took; NaN where there is none."""
-        of_these = self.taken_s[self.answered == answered]
+    def taken_ms(self, percentile: float, *, of: npt.NDArray[np.bool_] | None = None) -> float:
+        """Percentile of what the calls `of` [N] took, None for those with an answer; NaN where there is none."""
+        of_these = self.taken_s[self.answered if of is None else of]
         return float(np.percentile(of_these, percentile) * 1_000) if len(of_these) else float("nan")
 
     def refused(self) -> Counter[str]:
@@ -78,7 +79,6 @@ async def offer(
     taken_s, late_s, codes = np.zeros(count), np.zeros(count), np.full(count, "UNKNOWN", dtype="<U24")
     loop, calls = asyncio.get_running_loop(), set[asyncio.Task[None]]()
     ended, left = asyncio.Event(), count
-    cpu_before, began = time.process_time(), time.perf_counter() + 0.05
 
     async def call(at: int) -> None:
         nonlocal left
@@ -102,7 +102,8 @@ async def offer(
                 time.sleep(wait_s)
             loop.call_soon_threadsafe(begin, at)
 
-    with _quick_switches():
+    with _in_time():
+        cpu_before, began = time.process_time(), time.perf_counter() + 0.05
         pacer = threading.Thread(target=pace, daemon=True)
         pacer.start()
         await ended.wait()
@@ -117,11 +118,15 @@ async def offer(
 
 
 @contextmanager
-def _quick_switches() -> Iterator[None]:
-    """Let the thread that keeps the time have the interpreter when it needs it; Python's default is 5 ms later."""
+def _in_time() -> Iterator[None]:
+    """Let the thread that keeps the time have the interpreter when it needs it, where Python's default is 5 ms later,
+    and seek garbage among new objects only: to look through the others, a model perhaps, stops all for 0.2 s."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recollect.gateway.benchmarks.open_loop import Offered, offer
+from recollect_api.throttling import THROTTLED
 
 Send = Callable[[int], Awaitable[str]]
 OnStep = Callable[[str, Offered], None]
@@ -44,7 +45,7 @@ class Overloaded:
     goodput_share: float
     """Answers a second, by the saturation."""
     refused_p99_ms: float
-    """How long refused calls waited for that."""
+    """How long calls that the service refused waited for that; those that callers kept back never reached it."""
     recovery_s: float
     """After the overload, the time until the service answers nearly every call again; infinite where it never did."""
 
@@ -90,7 +91,7 @@ async def overload(
         offered=offered,
         factor=factor,
         goodput_share=offered.goodput / saturation,
-        refused_p99_ms=offered.taken_ms(99, answered=False),
+        refused_p99_ms=offered.taken_ms(99, of=~offered.answered & (offered.codes != THROTTLED)),
         recovery_s=_recovery_s(after),
     )
 
