@@ -1,6 +1,8 @@
 """Threads that rank: what comes first, what ranks together, and what is never begun."""
 
 import asyncio
+import os
+import sys
 import threading
 import time
 
@@ -10,7 +12,7 @@ import pytest
 from recollect.gateway import workers as gateway_workers
 from recollect.gateway.errors import DeadlinePassed
 from recollect.gateway.pace import Pace
-from recollect.gateway.workers import MOST_PAIRS, MOST_TOGETHER, Calling, Priority, RankingWork, Workers
+from recollect.gateway.workers import MOST_PAIRS, MOST_TOGETHER, NICENESS, Calling, Priority, RankingWork, Workers
 from recsys.ranking import RankingCall
 
 
@@ -258,6 +260,16 @@ def test_what_is_ranked_at_once_fails_as_in_a_thread(workers, monkeypatch):
 
     asyncio.run(check())
     assert ranker.batches == [[[1]], [[-1]]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a single thread can be nice on Linux alone")
+def test_threads_that_rank_stand_back_and_no_others(workers):
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    assert asyncio.run(workers.run(Calling(niceness))) == min(before + NICENESS, 19)
+    assert niceness() == before
 
 
 def test_a_pace_is_that_of_the_latest_ranking_and_never_expects_less():

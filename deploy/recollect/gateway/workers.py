@@ -2,6 +2,9 @@
 nothing for a caller who has gone. What is over in a moment is done at once, where nobody else waits."""
 
 import asyncio
+import contextlib
+import os
+import sys
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -33,6 +36,9 @@ MOST_PAIRS = 2_000_000
 company is little, and all of a batch wait for its last."""
 MOST_AT_ONCE_S = 0.004
 """What the event loop ranks itself takes no longer: whoever comes meanwhile waits for it, as he would for a thread."""
+NICENESS = 5
+"""How much nicer threads that rank are than the event loop. When the processors are full, it needs little of them to
+take calls, to refuse those that are too many, and to hand answers over; an equal share would make all of that late."""
 MOST_PADDING = 1.25
 """How many times as many candidates as were asked for a batch may score, since all of it are padded to the longest."""
 
@@ -205,6 +211,7 @@ class Workers:
 
     def _work(self) -> None:
         use_one_torch_thread()
+        _stand_back()
         while jobs := self._take():
             _do(jobs, self._pace)
 
@@ -244,6 +251,14 @@ def use_one_torch_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def _stand_back() -> None:
+    """Let other threads go before the calling one, where a single thread can be nice, which is on Linux."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # what keeps it from being nice keeps it from nothing else
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
 def _taken(waiting: deque[_Job]) -> list[_Job]:
