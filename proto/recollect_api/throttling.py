@@ -1,8 +1,10 @@
 """Ask less of a service that refuses much: calls that would most likely be refused are refused here, at once.
 
-A refusal costs a service a good part of what an answer does, so that callers who go on asking take the answers away
-from each other. Each client therefore sends, on average, only somewhat more than the service takes of it (adaptive
-throttling, *Site Reliability Engineering*, ch. 21): enough to see that it takes more again.
+A refusal costs a service a part of what an answer does, so that callers who go on asking take the answers away from
+each other. Each client therefore sends, on average, only somewhat more than the service takes of it (adaptive
+throttling, *Site Reliability Engineering*, ch. 21): enough to see that it takes more again. How much more follows from
+what becomes of it: while nothing is refused twice as much, so that a service that has recovered soon gets all; and with
+each refusal less, so that one that cannot take more is left alone.
 """
 
 import random
@@ -18,9 +20,12 @@ OVERLOADED = "OVERLOADED"
 """Reason of a refusal by a service that has too much to do."""
 THROTTLED = "THROTTLED"
 """Reason of a refusal by the client."""
-SENT_BY_TAKEN = 1.5
-"""How many times as many calls are sent as were taken, at most; nearer to 1 the service gets fewer that it must refuse,
-and is slower to get all of them again."""
+MOST_BY_TAKEN = 2.0
+"""How many times as many calls are sent as were taken, at most, while the service refuses none."""
+LESS_BY_REFUSED = 7.0
+"""How many fewer that are for each that it refuses: at a service that is full, this settles where one of nine is."""
+LEAST_BY_TAKEN = 1.1
+"""How many times as many as were taken are sent however many it refuses; refusals are known sooner than answers."""
 HALF_LIFE_S = 0.5
 """After so long, what was seen counts half."""
 FEW = 10.0
@@ -42,21 +47,21 @@ class Throttle:
         self._monotonic = monotonic
         self._chance = chance
         self._lock = threading.Lock()
-        self._taken = self._refused = 0.0
+        self._taken = self._refused = self._kept = 0.0
         self._at = monotonic()
 
     def require(self) -> None:
         """Unavailable, with the reason `THROTTLED`, where a call is better not sent."""
         with self._lock:
             self._fade()
-            wanted = self._taken + self._refused
-            least = (wanted - max(FEW, SENT_BY_TAKEN * self._taken)) / (wanted + 1)
+            wanted = self._taken + self._refused + self._kept
+            least = (wanted - self._sendable()) / (wanted + 1)
             throttled = least > 0 and self._chance() < least
-            self._refused += throttled
+            self._kept += throttled
         if throttled:
             error = Unavailable(
-                f"not sent: the service refused most of this client's calls lately ({OVERLOADED}), and would most "
-                f"likely refuse this one; come again in {HALF_LIFE_S:g} s",
+                f"not sent: the service has more to do than it can ({OVERLOADED}), and would most likely refuse this "
+                f"call; come again in {HALF_LIFE_S:g} s",
                 code=grpc.StatusCode.RESOURCE_EXHAUSTED,
                 reason=THROTTLED,
             )
@@ -73,7 +78,13 @@ class Throttle:
             else:
                 self._taken += 1
 
+    def _sendable(self) -> float:
+        """How many of the calls that are remembered should have been sent."""
+        by_refused = MOST_BY_TAKEN * self._taken - LESS_BY_REFUSED * self._refused
+        return max(FEW, LEAST_BY_TAKEN * self._taken, by_refused)
+
     def _fade(self) -> None:
         now = self._monotonic()
         left = 0.5 ** ((now - self._at) / HALF_LIFE_S)
-        self._taken, self._refused, self._at = self._taken * left, self._refused * left, now
+        self._taken, self._refused, self._kept = self._taken * left, self._refused * left, self._kept * left
+        self._at = now

@@ -61,7 +61,7 @@ def test_of_three_times_too_much_little_more_is_sent_than_is_taken(throttle: Thr
     offer(throttle, clock, rate=300, capacity=100, seconds=5)
     sent, taken = offer(throttle, clock, rate=300, capacity=100, seconds=20)
     assert taken >= 0.95 * 2_000
-    assert sent <= 1.7 * taken
+    assert sent <= 1.2 * taken
 
 
 def test_all_is_sent_again_soon_after_the_service_takes_all(throttle: Throttle, clock: Clock) -> None:
@@ -69,6 +69,13 @@ def test_all_is_sent_again_soon_after_the_service_takes_all(throttle: Throttle, 
     offer(throttle, clock, rate=100, capacity=200, seconds=5)
     sent, _ = offer(throttle, clock, rate=100, capacity=200, seconds=5)
     assert sent >= 0.98 * 500
+
+
+def test_a_service_that_took_nearly_nothing_soon_gets_all_again(throttle: Throttle, clock: Clock) -> None:
+    offer(throttle, clock, rate=1_000, capacity=50, seconds=20)
+    offer(throttle, clock, rate=1_000, capacity=1_200, seconds=3)
+    sent, _ = offer(throttle, clock, rate=1_000, capacity=1_200, seconds=1)
+    assert sent >= 900
 
 
 def test_many_calls_at_once_are_no_sign_of_anything(throttle: Throttle) -> None:
@@ -80,7 +87,7 @@ def test_a_call_that_is_not_sent_says_why_and_when_to_come_again() -> None:
     throttle = Throttle(chance=lambda: 0.0)
     for _ in range(100):
         throttle.note(OVERLOADED)
-    with pytest.raises(Unavailable, match="not sent: the service refused most") as refused:
+    with pytest.raises(Unavailable, match="not sent: the service has more to do than it can") as refused:
         throttle.require()
     assert (refused.value.reason, refused.value.retry_after_s) == (THROTTLED, HALF_LIFE_S)
 
