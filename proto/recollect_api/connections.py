@@ -9,7 +9,7 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
-from recollect_api.errors import ClientError, from_rpc_error
+from recollect_api.errors import REQUEST_ID_KEY, ClientError, from_rpc_error
 from recollect_api.throttling import Throttle
 from recollect_api.v1 import (
     classifier_pb2_grpc,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from recollect_api.v1.histories_pb2_grpc import HistoriesAsyncStub
     from recollect_api.v1.recommender_pb2_grpc import RecommenderAsyncStub
 
+MAX_REQUEST_ID = 128
+"""Characters of a call's name, at most; a longer one is refused by the service."""
 S = TypeVar("S")
 """The services over one channel."""
 
@@ -86,7 +88,7 @@ class BlockingChannels(Generic[S]):
     def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
-            return method(self._stub())(request, timeout=timeout_s)
+            return method(self._stub())(request, timeout=timeout_s, metadata=_named(request))
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
 
@@ -123,7 +125,7 @@ class AsyncChannels(Generic[S]):
     async def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over the channel whose turn it is."""
         try:
-            return await method(self._stub())(request, timeout=timeout_s)
+            return await method(self._stub())(request, timeout=timeout_s, metadata=_named(request))
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
 
@@ -236,6 +238,13 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
 def either(given: float | None, otherwise: float) -> float:
     """The timeout that the caller gave, or the client's."""
     return otherwise if given is None else given
+
+
+def _named(request: object) -> tuple[tuple[str, str], ...] | None:
+    """Metadata with the name that `request` gives its call: a service that refuses it unread learns of no other."""
+    given = getattr(request, "request_id", "")
+    fits = 0 < len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable()
+    return ((REQUEST_ID_KEY, given),) if fits else None
 
 
 def _at_least_one(connections: int) -> int:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from recollect.classification.service import ClassificationService
 from recollect.errors import ArtifactError
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
-from recollect_api import RecollectClient
+from recollect_api import AsyncRecollectClient, RecollectClient
 from recsys.history import HistoryConfig, HistoryStore
 from recsys.ranking import Ranking
 from retrieval.encoders.preprocessing import Preprocessing
@@ -216,6 +216,25 @@ def eventually():
 @pytest.fixture(scope="session")
 def history_redis_url(redis_server: Any) -> str:
     return str(redis_server.url)
+
+
+@pytest.fixture
+def full_gateway(start_gateway: Callable[..., LocalGateway], monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalGateway]:
+    """A gateway that works on as many calls as it lets in."""
+    monkeypatch.setattr("recollect.gateway.workers.MOST_AT_ONCE_S", 0.0)  # its loop is to go on meanwhile
+    gateway = start_gateway(ranking_threads=1, most_wait_s=1e-6)
+
+    async def call(items: Sequence[int]) -> None:
+        async with AsyncRecollectClient(gateway.address, timeout_s=DEADLINE_S) as client:
+            await asyncio.gather(*(client.score("nobody", [item]) for item in items), return_exceptions=True)
+
+    asyncio.run(call(range(5)))  # it learns how long a call takes
+    inside = threading.Thread(target=lambda: asyncio.run(call([WAITING_ITEM, WAITING_ITEM])))
+    inside.start()
+    _eventually(lambda: gateway.gateway._admission.inside == 2)
+    yield gateway
+    gateway.release()
+    inside.join(DEADLINE_S)
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_as_many_are_let_in_as_get_their_turn_in_time(admission, calls):
     # At 10 ms an answer, and two at once, one more would wait 110 ms.
     assert admission.inside == 12
     assert refused.value.retry_after_s == pytest.approx(0.11)
-    assert "12 calls are before this one" in str(refused.value)
+    assert "this one would wait 110 ms for its turn, more than the 105 that it may" in str(refused.value)
     calls.answer_all()
     calls.come(1)
 

@@ -5,6 +5,7 @@ would wait is known without asking what is slow today, threads, the interpreter,
 calls that are inside times the time between two answers while there is something to do.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ SMOOTHING = 1 / 32
 """Weight of the latest interval between two answers in their mean."""
 LONGEST_INTERVAL_S = 1.0
 """More than this between two answers is a pause, of the machine perhaps, and says nothing of the next."""
+TOLD_TO_S = 0.01
+"""Refused callers are told how long they would wait, and when to come again, in steps of this: few refusals differ."""
 MOST_RETRY_S = 1.0
 """A refused caller is never told to wait longer."""
 
@@ -43,18 +46,25 @@ class Admission:
         """How long a call that comes now would wait, as far as is known."""
         return max(0, self.inside - self._at_once + 1) * (self._interval_s or 0.0)
 
-    @contextmanager
-    def turn(self, until: float | None = None) -> Iterator[None]:
-        """Let a call in that ends with the block; Overloaded where it would wait too long, or past `until`, seconds of
-        the monotonic clock, when its caller goes."""
+    def require_room(self, until: float | None = None) -> None:
+        """Overloaded where a call that comes now would wait too long, or past `until`, seconds of the monotonic clock,
+        when its caller goes."""
+        if self.inside < self._at_once:
+            return
         wait_s = self.expected_wait_s
         allowed_s = self._most_wait_s if until is None else min(self._most_wait_s, until - self._monotonic())
-        if self.inside >= self._at_once and wait_s > allowed_s:
+        if wait_s > allowed_s:
+            told_s = math.ceil(wait_s / TOLD_TO_S) * TOLD_TO_S
             raise Overloaded(
-                f"{self.inside} calls are before this one, which would wait {wait_s * 1_000:.0f} ms for its turn, more "
-                f"than the {max(0.0, allowed_s) * 1_000:.0f} that it may; come again later",
-                retry_after_s=min(MOST_RETRY_S, wait_s),
+                f"too many calls wait: this one would wait {told_s * 1_000:.0f} ms for its turn, more than the "
+                f"{max(0.0, allowed_s) * 1_000:.0f} that it may; come again later",
+                retry_after_s=min(MOST_RETRY_S, told_s),
             )
+
+    @contextmanager
+    def turn(self, until: float | None = None) -> Iterator[None]:
+        """Let a call in that ends with the block; Overloaded as `require_room` has it."""
+        self.require_room(until)
         self.inside += 1
         try:
             yield

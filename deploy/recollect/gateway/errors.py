@@ -37,7 +37,7 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, NoReturn
 
 import grpc  # type: ignore[import-untyped]
@@ -363,16 +363,30 @@ def status_of(error: CallError) -> v1_status_pb2.Status:
 async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn:
     """End the call of `context` with `error`; raises, as gRPC's own abort does."""
     refused(error.reason)
-    status = rpc_status.to_status(to_status(error))
-    trailers = (*status.trailing_metadata, (METADATA_KEY, request_id.get()))
-    if error.retry_after_s is not None:
-        # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
-        trailers += (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))),)
+    if isinstance(error, Overloaded) and error.retry_after_s is not None:
+        trailers = _trailers_of_overload(error.message, error.retry_after_s)
+    else:
+        trailers = _trailers(error)
     try:
-        await context.abort(status.code, status.details, trailers)
+        await context.abort(error.code, error.message, (*trailers, (METADATA_KEY, request_id.get())))
     except grpc.aio.InternalError:  # the caller has gone meanwhile, and gRPC would log a trace of it
         raise asyncio.CancelledError from None
     raise AssertionError("abort raises")
+
+
+def _trailers(error: CallError) -> tuple[tuple[str, str | bytes], ...]:
+    """What ends a call with `error`, but for the call's name."""
+    trailers: tuple[tuple[str, str | bytes], ...] = rpc_status.to_status(to_status(error)).trailing_metadata
+    if error.retry_after_s is None:
+        return trailers
+    # What gRPC's own retries obey; google.rpc.RetryInfo is for people and other libraries.
+    return (*trailers, ("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1_000))))
+
+
+@lru_cache(maxsize=256)
+def _trailers_of_overload(message: str, retry_after_s: float) -> tuple[tuple[str, str | bytes], ...]:
+    """The same of `Overloaded`, which comes by the thousand and says one of few things: never is there less time."""
+    return _trailers(Overloaded(message, retry_after_s))
 
 
 def _packed(detail: Message) -> Packed:

@@ -24,12 +24,12 @@ HANDLERS = {
 class WrappingInterceptor(grpc.aio.ServerInterceptor, ABC):  # type: ignore[misc]
     """Puts something around the handlers of methods.
 
-    gRPC asks for the handler at each call, and gets the same one as long as what it is made of is the same: to make one
-    anew for every call, one around the other, costs as much as to read a request.
+    gRPC asks for the handler at each call, and gets the same one where what it is made of is the same, be it the
+    service's own or the one that refuses: to make them anew for every call costs as much as to read a request.
     """
 
     def __init__(self) -> None:
-        self._made: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler]] = {}
+        self._made: dict[tuple[str, grpc.RpcMethodHandler], grpc.RpcMethodHandler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -40,10 +40,10 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor, ABC):  # type: ignore[misc
 
     def wrapped(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """`handler` of `method` with what this puts around it."""
-        made = self._made.get(method)
-        if made is None or made[0] is not handler:
-            made = self._made[method] = handler, self.wrap(method, handler)
-        return made[1]
+        made = self._made.get((method, handler))
+        if made is None:
+            made = self._made[method, handler] = self.wrap(method, handler)
+        return made
 
     @abstractmethod
     def wrap(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:

@@ -14,6 +14,10 @@ from recollect.security.access import AccessInterceptor, AccessRules
 from recollect.security.certificates import TlsFiles, server_credentials
 from recollect.telemetry.calls import CallsInterceptor
 
+MOST_UNSEEN = 10_000
+"""Calls that have arrived and that the event loop has not yet seen, at most, when it is late. gRPC ends what is more
+with CANCELLED, which tells a caller nothing and no client repeats; its own limit of 1,000 is half a second's worth."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListenerConfig:
@@ -107,6 +111,8 @@ def _options(config: ListenerConfig) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", int(config.connection_grace_s * 1_000)),
         ("grpc.max_receive_message_length", config.max_request_bytes),
         ("grpc.max_send_message_length", config.max_response_bytes),
+        ("grpc.server.max_pending_requests", MOST_UNSEEN),
+        ("grpc.server.max_pending_requests_hard_limit", MOST_UNSEEN),
         # The smallest ping interval that is accepted, so that clients behind NAT may keep a quiet connection open.
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

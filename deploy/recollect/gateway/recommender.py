@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import grpc.aio  # type: ignore[import-untyped]
@@ -21,6 +22,7 @@ from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import MOST_TOGETHER, Calling, Priority, Workers, deadline_of, require_time
 from recollect.indexes.serving import IndexSlot
 from recollect.telemetry.answers import redis_failed
+from recollect.telemetry.metrics import TURN_QUEUE
 from recollect.telemetry.stages import stage
 from recollect_api.streams import TAKEN
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
@@ -30,6 +32,10 @@ from recsys.history.store import History, HistoryStore
 from recsys.recommending.candidates import CandidateConfig
 
 log = logging.getLogger(__name__)
+
+_SERVICE = recommender_pb2.DESCRIPTOR.services_by_name["Recommender"]
+RANKING_METHODS = tuple(f"/{_SERVICE.full_name}/{name}" for name in ("Score", "Explain", "Recommend"))
+"""What takes its turn, and is refused where that would come too late."""
 
 
 class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
@@ -68,6 +74,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._streams = ScoreStreams(streams)
         # Rows of all streams that are worked on: as many as rank together, so that none waits for more than that.
         self._rows = asyncio.Semaphore(MOST_TOGETHER)
+        # Calls that are read for and ranked: as many as rank together, and as many that are read for meanwhile. To read
+        # at once for all that are let in would make the loop late for the next, and what was read would only wait.
+        self._under_way = asyncio.Semaphore(MOST_TOGETHER * (workers.threads + 1))
 
     async def close(self) -> None:
         """Wait for what the server has given up and not waited for."""
@@ -80,7 +89,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._require_served()
         require_time(context)
         until = deadline_of(context)
-        with self._admission.turn(until):  # before the request is looked at: what is refused costs time, too
+        async with self._turn(until):  # before the request is checked: what is refused costs time, too
             return await self._scored(request, self._checked(request), Priority.SCORING, until)
 
     async def ScoreStream(  # type: ignore[override]  # noqa: N802 - it writes its answers to the context
@@ -108,7 +117,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
         require_time(context)
         until = deadline_of(context)
-        with self._admission.turn(until):
+        async with self._turn(until):
             history = await self._read(call.user_id, call.before_ms)
 
             async def answer(model: ServedModel) -> recommender_pb2.ExplainResponse:
@@ -129,7 +138,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         use = use_catalogue(self._catalogue, call.wanted, call.display, filters=True)
         require_time(context)
         until = deadline_of(context)
-        with self._admission.turn(until):
+        async with self._turn(until):
             history = await self._read(call.user_id, call.before_ms)
             index = self._index.current
 
@@ -149,6 +158,17 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
                 return await self._workers.run(Calling(work), until=until)
 
             return await self._trial.answer(call.user_id, answer)
+
+    @asynccontextmanager
+    async def _turn(self, until: float | None) -> AsyncIterator[None]:
+        """The turn of a call: Overloaded where it would come too late, otherwise waited for."""
+        with self._admission.turn(until):
+            with stage("turn"), TURN_QUEUE.track_inprogress():
+                await self._under_way.acquire()
+            try:
+                yield
+            finally:
+                self._under_way.release()
 
     def _checked(self, request: recommender_pb2.ScoreRequest) -> ScoreCall:
         self._require_served()

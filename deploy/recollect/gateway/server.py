@@ -15,8 +15,9 @@ from recollect.gateway.interceptors import ErrorInterceptor
 from recollect.gateway.listener import Listener, ListenerConfig
 from recollect.gateway.load import Load, LoadInterceptor
 from recollect.gateway.models import ModelSlot
-from recollect.gateway.recommender import RecommenderServicer
+from recollect.gateway.recommender import RANKING_METHODS, RecommenderServicer
 from recollect.gateway.score_stream import StreamLimits
+from recollect.gateway.shedding import SheddingInterceptor
 from recollect.gateway.trial import ModelTrial
 from recollect.gateway.workers import Workers
 from recollect.indexes.serving import IndexSlot
@@ -128,7 +129,11 @@ class Gateway:
                 recommender=slot is not None, classification=classification is not None, composed=composed is not None
             ),
             known=services_of(recommender=True, classification=True, composed=True),
-            interceptors=[LoadInterceptor(self.load), ErrorInterceptor()],
+            interceptors=[
+                SheddingInterceptor(self._admission, RANKING_METHODS),
+                LoadInterceptor(self.load),
+                ErrorInterceptor(),
+            ],
         )
         server = self._listener.server
         self._recommender = RecommenderServicer(

@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.gateway.errors import CallError, RateExceeded, ScopeMissing, TokenExpired, Unauthorised, abort
+from recollect.gateway.errors import CallError, RateExceeded, ScopeMissing, TokenExpired, Unauthorised
+from recollect.gateway.refusing import refusing
 from recollect.security.rates import TokenBucket
 from recollect.security.scopes import ANY_TOKEN_SERVICES, OPEN_SERVICES, SCOPES
 from recollect.security.tokens import Clock, Token, TokenBook, now
@@ -61,7 +61,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             if handler is not None:  # else nobody answers it, which gRPC says
                 _require_scope(token, method)
         except CallError as error:
-            return _refusal(error)
+            return refusing(error)
         caller.set(token)
         return handler
 
@@ -100,11 +100,3 @@ def _require_scope(token: Token, method: str) -> None:
             method=method,
             scope="" if needed is None else needed,
         )
-
-
-def _refusal(error: CallError) -> grpc.RpcMethodHandler:
-    async def refuse(_requests: Any, context: grpc.aio.ServicerContext) -> None:
-        await abort(context, error)
-
-    # Of streams, whatever the method has: this answers before anything is read.
-    return grpc.stream_stream_rpc_method_handler(refuse)

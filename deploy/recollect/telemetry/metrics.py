@@ -65,8 +65,6 @@ STAGE_SECONDS = Histogram(
     buckets=_STAGE_SECONDS,
     registry=REGISTRY,
 )
-QUEUE_WAIT = STAGE_SECONDS.labels("queue")
-"""Time that work waited for a thread that ranks."""
 QUEUE_DEPTH = Gauge(
     "recollect_queue_depth",
     "Pieces of work that wait for their turn.",
@@ -74,6 +72,8 @@ QUEUE_DEPTH = Gauge(
     multiprocess_mode="livesum",
     registry=REGISTRY,
 )
+TURN_QUEUE = QUEUE_DEPTH.labels("turn")
+"""Calls that were let in and wait until they are read for."""
 RANKING_QUEUE = QUEUE_DEPTH.labels("ranking")
 """Calls that wait for a thread that ranks."""
 BATCH_SIZE = Histogram(

@@ -11,6 +11,7 @@ from recollect.telemetry.metrics import STAGE_SECONDS
 STAGES = {
     name: STAGE_SECONDS.labels(name)
     for name in (
+        "turn",  # wait until few enough others are under way
         "history",  # read from Redis, and completed from the event store
         "queue",  # wait for a thread that ranks
         "batch_queue",  # the same of rows of streams, which stand back behind single calls

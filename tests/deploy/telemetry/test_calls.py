@@ -39,12 +39,12 @@ def test_a_call_is_counted_and_its_stages_are_timed(gateway, client, user, count
     assert counts.grown("recollect_calls_total", method=SCORE, code="OK") == 1
     assert counts.grown("recollect_calls_total", method="Histories/Append", code="OK") == 1
     assert counts.grown("recollect_call_duration_seconds_count", method=SCORE) == 1
-    for stage in ("history", "queue", "ranking", "answer"):
+    for stage in ("turn", "history", "queue", "ranking", "answer"):
         assert counts.grown("recollect_stage_duration_seconds_count", stage=stage) == 1, stage
     # The whole call takes as long as its stages at least.
     stages = sum(
         counts.grown("recollect_stage_duration_seconds_sum", stage=stage)
-        for stage in ("history", "queue", "ranking", "answer")
+        for stage in ("turn", "history", "queue", "ranking", "answer")
     )
     assert 0 < stages <= counts.grown("recollect_call_duration_seconds_sum", method=SCORE)
     assert counts.grown("recollect_batch_size_sum", work="ranking") == 1
@@ -82,6 +82,13 @@ def test_a_refusal_is_counted_with_its_reason(gateway, call_with, counts, eventu
     eventually(lambda: counts.grown("recollect_calls_total", method=SCORE, code=code) == 1)
     assert counts.grown("recollect_calls_refused_total", method=SCORE, reason=reason) == 1
     assert counts.grown("recollect_calls_total", method=SCORE, code="OK") == 0
+
+
+def test_a_refusal_before_the_request_is_read_is_counted_and_named(full_gateway, call_with, counts, eventually):
+    error, trailers = call_with(full_gateway.address, score(1), x_request_id="mine")
+    assert (error.code().name, trailers["x-request-id"]) == ("RESOURCE_EXHAUSTED", "mine")
+    eventually(lambda: counts.grown("recollect_calls_total", method=SCORE, code="RESOURCE_EXHAUSTED") == 1)
+    assert counts.grown("recollect_calls_refused_total", method=SCORE, reason="OVERLOADED") == 1
 
 
 def test_bytes_that_are_no_message_and_methods_that_are_none(gateway, counts, eventually):

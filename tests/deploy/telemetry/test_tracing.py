@@ -19,7 +19,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 SCORE = "Recommender/Score"
 FAILING_ITEM = 100_001
-STAGES = ("history", "queue", "ranking", "answer")
+STAGES = ("turn", "history", "queue", "ranking", "answer")
 
 
 @pytest.fixture
