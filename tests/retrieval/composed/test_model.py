@@ -106,7 +106,7 @@ def test_a_query_is_the_same_alone_and_in_a_mixed_batch(make_model, seen, masks,
     for at, text in enumerate(["the same place at night", "on a beach", "here, without the blue vase"]):
         alone, beta = model.embed_queries(seen[at : at + 1], masks[at : at + 1], tokenizer.rows([text]))
         torch.testing.assert_close(alone[0], together[at], atol=1e-5, rtol=0)
-        torch.testing.assert_close(beta[0], betas[at], atol=1e-5, rtol=0)
+        torch.testing.assert_close(beta[0], betas[at], atol=1e-5, rtol=1e-5)  # it is about 4
 
 
 def test_embeddings_have_length_one(make_model, seen, masks, rows):
