@@ -9,7 +9,8 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
-from recollect_api.errors import REQUEST_ID_KEY, ClientError, from_rpc_error
+from recollect_api.errors import ClientError, from_rpc_error
+from recollect_api.request_ids import METADATA_KEY, fits_metadata
 from recollect_api.throttling import Throttle
 from recollect_api.v1 import (
     classifier_pb2_grpc,
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from recollect_api.v1.histories_pb2_grpc import HistoriesAsyncStub
     from recollect_api.v1.recommender_pb2_grpc import RecommenderAsyncStub
 
-MAX_REQUEST_ID = 128
-"""Characters of a call's name, at most; a longer one is refused by the service."""
 S = TypeVar("S")
 """The services over one channel."""
 
@@ -243,8 +242,7 @@ def either(given: float | None, otherwise: float) -> float:
 def _named(request: object) -> tuple[tuple[str, str], ...] | None:
     """Metadata with the name that `request` gives its call: a service that refuses it unread learns of no other."""
     given = getattr(request, "request_id", "")
-    fits = 0 < len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable()
-    return ((REQUEST_ID_KEY, given),) if fits else None
+    return ((METADATA_KEY, given),) if fits_metadata(given) else None
 
 
 def _at_least_one(connections: int) -> int:

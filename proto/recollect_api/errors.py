@@ -25,14 +25,13 @@ import grpc  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
 from recollect_api.internal import error_details_pb2
+from recollect_api.request_ids import METADATA_KEY
 from recollect_api.v1 import status_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
 """Trailer in which gRPC carries a google.rpc.Status."""
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailer with which a server, or a proxy before it, says when to repeat the call."""
-REQUEST_ID_KEY = "x-request-id"
-"""Trailer with the name that the call has in the service's logs."""
 
 
 _WROTE_TO_ENDED_CALL = "Internal error from Core"
@@ -178,7 +177,7 @@ def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
         # The service did not speak: without its address "failed to connect" helps nobody.
         message = f"{target}: {message}"
     failed = _error(code, message, details)
-    failed.request_id = str(trailers.get(REQUEST_ID_KEY, ""))
+    failed.request_id = str(trailers.get(METADATA_KEY, ""))
     if failed.retry_after_s is None and PUSHBACK_KEY in trailers:
         with suppress(ValueError):
             failed.retry_after_s = max(0, int(trailers[PUSHBACK_KEY])) / 1_000

@@ -5,10 +5,10 @@ import pytest
 from google.longrunning import operations_pb2
 
 from recollect.admin.server import AdminConfig, RunningAdmin
-from recollect.gateway.request_ids import METADATA_KEY as KEY
 from recollect.gateway.request_ids import request_id
 from recollect.settings import Settings
 from recollect_api import ClientError, InvalidRequest, ServerFault
+from recollect_api.request_ids import METADATA_KEY as KEY
 from recollect_api.v1 import (
     classifier_pb2,
     composed_retrieval_pb2,

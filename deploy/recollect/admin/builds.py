@@ -30,7 +30,8 @@ from recollect.admin.process import WorkerProcess
 from recollect.admin.worker import PUBLISHING
 from recollect.artifacts import INDEXES, ArtifactStore, indexes_of
 from recollect.errors import AlreadyRunning
-from recollect.gateway.errors import CallError, incident, to_status
+from recollect.gateway.errors import CallError, incident
+from recollect.gateway.statuses import to_status
 from recollect.indexes.building import discard_unfinished
 from recollect.indexes.facts import facts_of
 from recollect_api.v1.indexes_pb2 import BuildStep, IndexesBuildMetadata, IndexesBuildResponse, MergedChanges

@@ -5,7 +5,8 @@ import uuid
 
 import numpy as np
 
-from recollect.gateway.errors import CallError, Incident, StoreDown, status_of
+from recollect.gateway.errors import CallError, Incident, StoreDown
+from recollect.gateway.statuses import status_of
 from recollect.gateway.times import floor_ms
 from recollect.gateway.validation import check_append, event_problem
 from recollect_api.v1 import histories_pb2

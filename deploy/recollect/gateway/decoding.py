@@ -7,8 +7,9 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError
 
-from recollect.gateway.errors import InvalidCall, Violation, abort
+from recollect.gateway.errors import InvalidCall, Violation
 from recollect.gateway.handlers import WrappingInterceptor, behaviour_of, generates, remade
+from recollect.gateway.statuses import abort
 
 _UNREADABLE = object()
 """Stands for a request that could not be read."""

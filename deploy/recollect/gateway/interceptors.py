@@ -5,9 +5,10 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.gateway.errors import abort, refusal
+from recollect.gateway.errors import refusal
 from recollect.gateway.handlers import WrappingInterceptor, behaviour_of, generates, remade
 from recollect.gateway.request_ids import request_id
+from recollect.gateway.statuses import abort
 
 
 class ErrorInterceptor(WrappingInterceptor):

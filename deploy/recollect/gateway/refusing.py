@@ -6,7 +6,8 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
-from recollect.gateway.errors import CallError, abort
+from recollect.gateway.errors import CallError
+from recollect.gateway.statuses import abort
 
 _error: ContextVar[CallError] = ContextVar("_error")
 """What the call that this task answers is refused with."""

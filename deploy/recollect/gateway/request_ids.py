@@ -4,10 +4,7 @@ import os
 from collections.abc import Sequence
 from contextvars import ContextVar
 
-METADATA_KEY = "x-request-id"
-"""Metadata that a call may carry its id in, and that every answer and refusal carries it in, among its trailers."""
-MAX_LENGTH = 128
-"""Longest id that is taken from there; a longer one is as good as none."""
+from recollect_api.request_ids import METADATA_KEY, fits_metadata
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the call that this task answers; empty outside of calls."""
@@ -19,8 +16,3 @@ def id_of(metadata: Sequence[tuple[str, str | bytes]]) -> str:
         if key == METADATA_KEY and isinstance(value, str) and fits_metadata(value):
             return value
     return os.urandom(16).hex()  # as random as a UUID, in a fifth of the time
-
-
-def fits_metadata(given: str) -> bool:
-    """Whether an id can be told in metadata: one to `MAX_LENGTH` printable characters of ASCII."""
-    return 0 < len(given) <= MAX_LENGTH and given.isascii() and given.isprintable()

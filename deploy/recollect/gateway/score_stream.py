@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from recollect.gateway.errors import refusal, status_of
+from recollect.gateway.errors import refusal
 from recollect.gateway.request_ids import request_id
+from recollect.gateway.statuses import status_of
 from recollect.gateway.validation import MAX_KEY_BYTES, Violations
 from recollect.telemetry.answers import row_refused
 from recollect_api.v1 import recommender_pb2

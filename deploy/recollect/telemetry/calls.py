@@ -19,10 +19,11 @@ from recollect.gateway.handlers import (
     generates,
     remade,
 )
-from recollect.gateway.request_ids import METADATA_KEY, fits_metadata, id_of, request_id
+from recollect.gateway.request_ids import id_of, request_id
 from recollect.telemetry import tracing
 from recollect.telemetry.current import Call, current, method_of
 from recollect.telemetry.metrics import CALL_SECONDS, CALLS, CALLS_IN_FLIGHT, of
+from recollect_api.request_ids import METADATA_KEY, fits_metadata
 
 log = logging.getLogger("recollect.calls")
 """A line a call: at the level `info`, and at `warning` where one was slow."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from recollect.gateway.request_ids import METADATA_KEY, request_id
+from recollect.gateway.request_ids import request_id
 from recollect.telemetry import tracing
 from recollect.telemetry.current import OTHER, Call, current, method_now
+from recollect_api.request_ids import METADATA_KEY
 
 Carried = Mapping[str, str]
 """What goes along: the call's id, its method, its trace."""

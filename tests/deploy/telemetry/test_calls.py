@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from recollect.gateway.request_ids import MAX_LENGTH, request_id
+from recollect.gateway.request_ids import request_id
 from recollect.security.access import AccessRules
 from recollect.security.scopes import SCOPES, Scope
 from recollect.security.tokens import TokenFile
@@ -18,6 +18,7 @@ from recollect.telemetry.current import OTHER, method_of
 from recollect.telemetry.logs import JsonFormatter
 from recollect.telemetry.metrics import REGISTRY
 from recollect_api import Append, Event, RecollectClient
+from recollect_api.request_ids import MAX_LENGTH
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
 SCORE = "Recommender/Score"
