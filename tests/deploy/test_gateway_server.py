@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -13,12 +14,15 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from recollect.errors import SetupError
 from recollect.gateway.server import RECOMMENDER_SERVICES, SERVICES
 from recollect_api import DeadlineExceeded, RecollectClient, ServerFault, Unavailable
+from recollect_api.errors import from_rpc_error
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
 ALWAYS = (*RECOMMENDER_SERVICES, *SERVICES)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 FAILING_ITEM, WAITING_ITEM = 100_001, 100_002
+CONNECTIONS = 12
+"""So many that no server of a process, each of which takes some of them, is left out."""
 SECRET = "the text that nobody may see"
 
 
@@ -100,17 +104,29 @@ def test_work_whose_caller_has_gone_is_not_begun(start_gateway, eventually, user
     assert gateway.ranker.ranked == [WAITING_ITEM, 2]
 
 
-def test_calls_past_the_limit_are_refused_and_not_queued(start_gateway, eventually, user):
-    gateway = start_gateway(max_calls=1)
-    with RecollectClient(gateway.address, timeout_s=30) as client:
-        first = threading.Thread(target=client.score, args=(user, [WAITING_ITEM]))
-        first.start()
-        eventually(lambda: any(gateway.directory.glob("waiting.*")))
-        with pytest.raises(Unavailable) as refused:
-            client.score(user, [1])
+def test_calls_past_the_limit_are_refused_over_whatever_connection(start_gateway, eventually, user):
+    gateway = start_gateway(max_calls=2)
+    request = recommender_pb2.ScoreRequest(user_id=user, item_ids=[1])
+    waiting = recommender_pb2.ScoreRequest(user_id=user, item_ids=[WAITING_ITEM])
+    own = [("grpc.use_local_subchannel_pool", 1)]  # or all channels would share one connection
+    with ExitStack() as stack:
+        channels = [stack.enter_context(grpc.insecure_channel(gateway.address, own)) for _ in range(CONNECTIONS)]
+        stubs = [recommender_pb2_grpc.RecommenderStub(channel) for channel in channels]
+        answered, given_up = (stub.Score.future(waiting, timeout=30) for stub in stubs[:2])
+        eventually(lambda: gateway.gateway._admission.inside == 2)
+        for channel, stub in zip(channels, stubs, strict=True):
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.Score(request, timeout=30)
+            error = from_rpc_error(refused.value, target=gateway.address)
+            assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS")
+            assert error.retry_after_s == pytest.approx(0.1)
+            assert health_of(channel, "") == SERVING  # who is busy is alive
+        given_up.cancel()
         gateway.release()
-        first.join(30)
-    assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert answered.result().model_name
+        eventually(lambda: gateway.gateway._admission.inside == 0)
+        for stub in stubs:  # neither what was answered nor what was given up keeps its place
+            assert stub.Score(request, timeout=30).model_name
 
 
 def test_a_request_past_the_size_limit_is_refused(start_gateway):

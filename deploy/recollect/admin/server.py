@@ -115,7 +115,7 @@ class AdminServer:
         self._stack.close()
 
     def _add_services(self) -> None:
-        settings, config, server = self._settings, self._config, self._listener.server
+        settings, config, add = self._settings, self._config, self._listener.add
         sources = settings.build_sources or settings.var / "vectors"
         operations = OperationLog(settings.var / _OPERATIONS, config.clock)
         self._builds = Builds(operations, niceness=settings.build_niceness, files_below=sources, clock=config.clock)
@@ -133,9 +133,9 @@ class AdminServer:
             judging=self._judging,
             threads=os.cpu_count() or 1,
         )
-        indexes_pb2_grpc.add_IndexesServicer_to_server(IndexesServicer(indexes), server)
-        models_pb2_grpc.add_ModelsServicer_to_server(ModelsServicer(models_of(settings), config.followed), server)
-        operations_pb2_grpc.add_OperationsServicer_to_server(OperationsServicer(operations, self._builds), server)
+        add(indexes_pb2_grpc.add_IndexesServicer_to_server, IndexesServicer(indexes))
+        add(models_pb2_grpc.add_ModelsServicer_to_server, ModelsServicer(models_of(settings), config.followed))
+        add(operations_pb2_grpc.add_OperationsServicer_to_server, OperationsServicer(operations, self._builds))
 
 
 class RunningAdmin:

@@ -207,6 +207,17 @@ class TooManyWaiting(CallError):  # noqa: N818
     reason = "TOO_MANY_IMAGES_WAIT"
 
 
+class TooManyCalls(CallError):  # noqa: N818
+    """As many calls are worked on as the service takes at one time."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_CALLS"
+    retry_after_s = 0.1
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"{most} calls are worked on, as many as are taken at one time; come again later")
+
+
 class Overloaded(CallError):  # noqa: N818
     """More calls come than can be answered, and the turn of this one would come too late."""
 

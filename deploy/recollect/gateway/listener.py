@@ -1,8 +1,11 @@
-"""Listen for calls: one grpc.aio server with its limits, tokens, health and reflection, whatever its services are."""
+"""Listen for calls: grpc.aio servers with their limits, tokens, health and reflection, whatever their services are."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
@@ -10,10 +13,17 @@ from recollect.errors import SetupError
 from recollect.gateway.address import address_of
 from recollect.gateway.decoding import DecodingInterceptor
 from recollect.gateway.health import Health
+from recollect.gateway.limiting import LimitInterceptor
 from recollect.security.access import AccessInterceptor, AccessRules
 from recollect.security.certificates import TlsFiles, server_credentials
 from recollect.telemetry.calls import CallsInterceptor
 
+S = TypeVar("S")
+
+ACCEPTORS = 4
+"""Servers that share the port of one process, and its event loop; the system gives each connection to one of them. A
+server of grpc.aio takes one new call a turn of the loop, and turns are long when there is much to do: calls would wait
+unseen that can be refused in a moment."""
 MOST_UNSEEN = 10_000
 """Calls that have arrived and that the event loop has not yet seen, at most, when it is late. gRPC ends what is more
 with CANCELLED, which tells a caller nothing and no client repeats; its own limit of 1,000 is half a second's worth."""
@@ -52,7 +62,7 @@ class ListenerConfig:
 
 
 class Listener:
-    """A server: add services to `server`, then `start` it; `stop` it in the same event loop."""
+    """Servers on one port: `add` services, then `start` it; `stop` it in the same event loop."""
 
     def __init__(
         self,
@@ -68,39 +78,51 @@ class Listener:
         self._config = config
         self._known = known
         self._health = Health(served)
-        first = [] if config.access is None else [AccessInterceptor(config.access)]
-        self.server = grpc.aio.server(
-            interceptors=[
-                CallsInterceptor(slow_s=config.slow_call_s),
-                *first,
-                DecodingInterceptor(),
-                *interceptors,
-            ],
-            options=_options(config),
-            maximum_concurrent_rpcs=config.max_calls,
-        )
+        around = [
+            CallsInterceptor(slow_s=config.slow_call_s),
+            LimitInterceptor(config.max_calls),
+            *([] if config.access is None else [AccessInterceptor(config.access)]),
+            DecodingInterceptor(),
+            *interceptors,
+        ]
+        self._servers = [
+            grpc.aio.server(interceptors=around, options=_options(config))
+            for _ in range(ACCEPTORS if config.share_port else 1)
+        ]
+
+    def add(self, register: Callable[[S, grpc.aio.Server], None], servicer: S) -> None:
+        """Have `servicer` answer; `register` is the stubs' function for it, as `add_HistoriesServicer_to_server`."""
+        for server in self._servers:
+            register(servicer, server)
 
     async def start(self) -> int:
         """Listen; returns the port. SetupError where that address cannot be listened on."""
-        await self._health.add_to(self.server)
+        self.add(*self._health.service)
         names = (*self._known, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self.server)
-        address = address_of(self._config.host, self._config.port)
-        try:
-            if self._config.tls is None:
-                self.port = self.server.add_insecure_port(address)
-            else:
-                self.port = self.server.add_secure_port(address, server_credentials(self._config.tls))
-        except RuntimeError as error:
-            raise SetupError(f"cannot listen on {address} ({error}); choose another host or port") from error
-        await self.server.start()
+        for server in self._servers:
+            reflection.enable_server_reflection(names, server)
+        self.port, tls, several = self._config.port, self._config.tls, len(self._servers)
+        credentials = [None] * several if tls is None else server_credentials(tls, servers=several)
+        for server, own in zip(self._servers, credentials, strict=True):  # the first chooses, where the port is 0
+            self.port = self._bound(server, self.port, own)
+        await self._health.starting()
+        await asyncio.gather(*(server.start() for server in self._servers))
         await self._health.serving()
         return self.port
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
         await self._health.draining()
-        await self.server.stop(grace_s)
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
+
+    def _bound(self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
+        address = address_of(self._config.host, port)
+        try:
+            if credentials is None:
+                return int(server.add_insecure_port(address))
+            return int(server.add_secure_port(address, credentials))
+        except RuntimeError as error:
+            raise SetupError(f"cannot listen on {address} ({error}); choose another host or port") from error
 
 
 def _options(config: ListenerConfig) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Put the gateway together: one grpc.aio server with its services, limits, health and reflection."""
+"""Put the gateway together: its services, and what listens for their calls."""
 
 from dataclasses import dataclass
 
@@ -98,8 +98,8 @@ class GatewayConfig(ListenerConfig):
 
 
 class Gateway:
-    """One server, over one history store and, where there are any, a model slot, a canary, an index, a catalogue and
-    backends for pictures.
+    """All that one replica serves, over one history store and, where there are any, a model slot, a canary, an index, a
+    catalogue and backends for pictures.
 
     `start` it and `stop` it in the same event loop.
     """
@@ -135,7 +135,6 @@ class Gateway:
                 ErrorInterceptor(),
             ],
         )
-        server = self._listener.server
         self._recommender = RecommenderServicer(
             trial=self._trial,
             histories=histories,
@@ -151,14 +150,15 @@ class Gateway:
             ),
             serving_log=serving_log,
         )
-        recommender_pb2_grpc.add_RecommenderServicer_to_server(self._recommender, server)
+        add = self._listener.add
+        add(recommender_pb2_grpc.add_RecommenderServicer_to_server, self._recommender)
         self._histories = HistoriesServicer(histories)
-        histories_pb2_grpc.add_HistoriesServicer_to_server(self._histories, server)
+        add(histories_pb2_grpc.add_HistoriesServicer_to_server, self._histories)
         classifier = ClassifierServicer(classification, max_images=config.max_images)
-        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, server)
+        add(classifier_pb2_grpc.add_ClassifierServicer_to_server, classifier)
         descriptor_sets = DescriptorSetsServicer(classification)
-        descriptor_sets_pb2_grpc.add_DescriptorSetsServicer_to_server(descriptor_sets, server)
-        composed_retrieval_pb2_grpc.add_ComposedRetrievalServicer_to_server(ComposedRetrievalServicer(composed), server)
+        add(descriptor_sets_pb2_grpc.add_DescriptorSetsServicer_to_server, descriptor_sets)
+        add(composed_retrieval_pb2_grpc.add_ComposedRetrievalServicer_to_server, ComposedRetrievalServicer(composed))
 
     @property
     def port(self) -> int:

@@ -5,6 +5,7 @@ whether the files have changed; what is changed and right is taken, and what is 
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -97,44 +98,56 @@ def read_roots(path: Path, clock: Clock = now) -> bytes:
     return data
 
 
-def server_credentials(files: TlsFiles, clock: Clock = now) -> grpc.ServerCredentials:
-    """Credentials of a server that take renewed files by themselves; SetupError as of `read_identity`."""
-    source = Renewal(files, clock)
+def server_credentials(files: TlsFiles, *, servers: int = 1, clock: Clock = now) -> list[grpc.ServerCredentials]:
+    """Credentials for each of so many servers that take renewed files by themselves; SetupError as of `read_identity`.
+
+    All go by one look at the files, so that what is wrong with them is said once.
+    """
+    renewal = Renewal(files, clock)
+    return [_credentials(renewal, asks=files.client_ca is not None) for _ in range(servers)]
+
+
+def _credentials(renewal: "Renewal", *, asks: bool) -> grpc.ServerCredentials:
+    shown = renewal.current()
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         """What gRPC asks before each handshake: another certificate to show, or None to go on with the present one."""
-        identity = source.renewed()
-        return None if identity is None else identity.configuration()
+        nonlocal shown
+        identity = renewal.current()
+        if identity is shown:
+            return None
+        shown = identity
+        return identity.configuration()
 
-    return grpc.dynamic_ssl_server_credentials(
-        source.first.configuration(), renewed, require_client_authentication=files.client_ca is not None
-    )
+    return grpc.dynamic_ssl_server_credentials(shown.configuration(), renewed, require_client_authentication=asks)
 
 
 class Renewal:
-    """Looks whether another certificate is to be shown."""
+    """Looks whether another certificate is to be shown; threads may share it."""
 
     def __init__(self, files: TlsFiles, clock: Clock = now) -> None:
+        """SetupError as of `read_identity`."""
         self._files = files
         self._clock = clock
+        self._lock = threading.Lock()
         # Looked at before they are read: what changes in between is seen at the next handshake.
         self._seen = self._look()
-        self.first = read_identity(files, clock)
-        """What the files held at the beginning."""
+        self._identity = read_identity(files, clock)
 
-    def renewed(self) -> TlsIdentity | None:
-        """What the files hold, where that has changed and is right; None to go on with what was before."""
-        seen = self._look()
-        if seen == self._seen:
-            return None
-        self._seen = seen
-        try:
-            identity = read_identity(self._files, self._clock)
-        except SetupError as error:
-            log.error("the TLS certificate before answers on: %s", error)
-            return None
-        log.warning("took the renewed certificate %s, valid until %s", self._files.certificate, identity.until)
-        return identity
+    def current(self) -> TlsIdentity:
+        """What is to be shown: what the files hold, or the same as before where they have not changed or are wrong."""
+        with self._lock:
+            seen = self._look()
+            if seen != self._seen:
+                self._seen = seen
+                try:
+                    self._identity = read_identity(self._files, self._clock)
+                except SetupError as error:
+                    log.error("the TLS certificate before answers on: %s", error)
+                else:
+                    until = self._identity.until
+                    log.warning("took the renewed certificate %s, valid until %s", self._files.certificate, until)
+            return self._identity
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(map(_signature, self._files.paths))

@@ -129,12 +129,14 @@ class _Tls:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._renewal = Renewal(files)
+        self._shown = self._renewal.current()
         self._context = self._read()
 
     def wrapped(self, connection: socket.socket) -> ssl.SSLSocket:
         """`connection`, to be encrypted."""
-        if self._renewal.renewed() is not None:
-            self._context = self._read()
+        identity = self._renewal.current()
+        if identity is not self._shown:
+            self._shown, self._context = identity, self._read()
         return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def _read(self) -> ssl.SSLContext:
