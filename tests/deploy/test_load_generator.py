@@ -11,7 +11,7 @@ import pytest
 from recollect.errors import SetupError
 from recollect.gateway.benchmarks.open_loop import Offered, offer
 from recollect.gateway.benchmarks.requests import read_requests
-from recollect.gateway.benchmarks.saturation import Ramp, climb, overload, saturation_of
+from recollect.gateway.benchmarks.saturation import OverloadPlan, Ramp, best_rate_of, climb, overload, saturation_of
 from recollect_api.v1 import recommender_pb2
 
 
@@ -96,7 +96,9 @@ def test_a_step_without_answers_has_no_latency():
 
 
 def test_the_saturation_is_the_most_that_was_answered():
-    assert saturation_of([step(100, 100), step(200, 160), step(300, 120)]) == 160
+    steps = [step(100, 100), step(200, 160), step(300, 120)]
+    assert saturation_of(steps) == 160
+    assert best_rate_of(steps) == 200
 
 
 def test_a_ramp_ends_where_the_service_takes_no_more():
@@ -117,19 +119,23 @@ def test_a_ramp_ends_where_the_service_takes_no_more():
 
 @pytest.mark.slow
 def test_an_overload_is_told_by_what_was_answered_and_how_soon_it_was_over():
+    plan = OverloadPlan(saturation=100, best_rate=125, factor=3, seconds=1.0, peak_seconds=0.25)
+    told = []
     result = asyncio.run(
         overload(
             Server(0.005, room=10),
             callers="overload",
-            saturation=100,
-            factor=3,
-            seconds=1.0,
+            plain=Server(0.005, room=1_000),
+            plan=plan,
             random=np.random.default_rng(0),
-            on_step=lambda _kind, _step: None,
+            on_step=lambda kind, step: told.append((kind, step.rate)),
         )
     )
+    near = [("near saturation", rate) for rate in (100, 125)] * 3
+    assert told == [*near, ("overload", 300), ("after it", 50), *near]
     assert result.offered.rate == 300
-    assert 0.5 < result.goodput_share <= 2.0
+    assert 50 < result.peak <= 140
+    assert result.goodput_share == pytest.approx(result.offered.goodput / result.peak)
     assert result.recovery_s < 5
     assert result.refused_p99_ms >= 0
 

@@ -22,7 +22,7 @@ def serve(
     items: Annotated[int, typer.Option(min=1_000, help="Items of the model, whose weights are random.")] = 100_000,
     users: Annotated[int, typer.Option(min=1, help="Users, in turn.")] = 50,
     replicas: Annotated[int, typer.Option(min=1, help="Gateway replicas.")] = 2,
-    connections: Annotated[int, typer.Option(min=1, help="Connections of the generator.")] = 16,
+    connections: Annotated[int, typer.Option(min=1, help="Connections of the generator.")] = 64,
     seconds: Annotated[float, typer.Option(min=1, help="Length of each step of the ramp.")] = 6.0,
     overload: Annotated[
         float, typer.Option(min=0, help="What is offered in the end, by the saturation; 0 leaves that out.")
@@ -47,7 +47,8 @@ def serve(
 
     First one call after the other, in turns with the model call alone; then more and more until the service takes no
     more; then 0.3 of that, whose latencies are the ones to go by; then a multiple of it, by callers who send every call
-    and by such as heed refusals, as our clients do. The generator takes processors of the same machine. A service that
+    and by such as heed refusals, as our clients do. What is answered then is told by what is answered near the
+    saturation right before and after. The generator takes processors of the same machine. A service that
     runs elsewhere is loaded with --target and --requests: warn whoever owns it.
 
     Examples:
@@ -124,13 +125,19 @@ def _show(result: "LoadResult", origin: dict[str, Any]) -> None:
         quiet = result.overhead
         out.print(
             f"one call after the other: {quiet.call_ms:.2f} ms, of which {quiet.beyond_ms:.2f} beyond the model's "
-            f"{quiet.model_ms:.2f}"
-            + ("" if quiet.proxied_ms is None else f"; through Ray Serve's proxy {quiet.proxied_ms:.2f} ms"),
+            f"{quiet.model_ms:.2f}",
+            highlight=False,
+        )
+    if result.through_proxy is not None:
+        proxied = result.through_proxy
+        out.print(
+            f"through Ray Serve's proxy {proxied.proxied_ms:.2f} ms, beside {proxied.call_ms:.2f} in turns with it",
             highlight=False,
         )
     for over in result.overloaded:
         out.print(
-            f"{over.callers}: {over.factor:g} times that, {over.goodput_share:.0%} of it answered, the others refused "
-            f"within {over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s",
+            f"{over.callers}: {over.factor:g} times that, {over.goodput_share:.0%} answered of the {over.peak:,.0f} a "
+            f"second before and after, the others refused within {over.refused_p99_ms:.1f} ms (p99), well again after "
+            f"{over.recovery_s:.1f} s",
             highlight=False,
         )

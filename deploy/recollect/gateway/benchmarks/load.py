@@ -10,10 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from recollect.gateway.benchmarks.alone import Overhead, measure_overhead
+from recollect.gateway.benchmarks.alone import Overhead, Proxied, measure_overhead, measure_proxied
 from recollect.gateway.benchmarks.open_loop import Offered, offer
 from recollect.gateway.benchmarks.proxy import free_port, proxied, start_proxy
-from recollect.gateway.benchmarks.saturation import OnStep, Overloaded, Ramp, climb, overload, saturation_of
+from recollect.gateway.benchmarks.saturation import (
+    OnStep,
+    Overloaded,
+    OverloadPlan,
+    Ramp,
+    best_rate_of,
+    climb,
+    overload,
+    saturation_of,
+)
 from recollect.gateway.benchmarks.service import Sender, ServiceSizes, benched_service
 from recollect_api.channel import ChannelConfig
 from recollect_api.throttling import Throttle
@@ -32,7 +41,7 @@ class LoadConfig:
     """How a service is loaded."""
 
     sizes: ServiceSizes = field(default_factory=ServiceSizes)
-    connections: int = 16
+    connections: int = 64
     """Of the generator; replicas share a port by connections."""
     step_seconds: float = 6.0
     overload_factor: float = 3.0
@@ -51,6 +60,8 @@ class LoadResult:
     """None for a service that somebody else started."""
     overhead: Overhead | None
     """Likewise."""
+    through_proxy: Proxied | None
+    """Likewise, and where it was left out."""
     steps: list[Offered]
     saturation: float
     """Answers a second, at most."""
@@ -65,7 +76,7 @@ class LoadResult:
         return rows + [self._row(over.callers, over.offered, over) for over in self.overloaded]
 
     def _row(self, kind: str, step: Offered, over: Overloaded | None) -> dict[str, Any]:
-        quiet = self.overhead
+        quiet, through_proxy = self.overhead, self.through_proxy
         return {
             "kind": kind,
             "history": None if self.sizes is None else self.sizes.history,
@@ -81,8 +92,10 @@ class LoadResult:
             "inprocess_p50_ms": None if quiet is None else _rounded(quiet.model_ms),
             "call_p50_ms": None if quiet is None else _rounded(quiet.call_ms),
             "overhead_ms": None if quiet is None else _rounded(quiet.beyond_ms),
-            "serve_proxy_p50_ms": None if quiet is None or quiet.proxied_ms is None else _rounded(quiet.proxied_ms),
+            "serve_proxy_p50_ms": None if through_proxy is None else _rounded(through_proxy.proxied_ms),
+            "beside_serve_proxy_p50_ms": None if through_proxy is None else _rounded(through_proxy.call_ms),
             "saturation_rps": round(self.saturation, 1),
+            "peak_rps": None if over is None else _rounded(over.peak),
             "goodput_share": None if over is None else _rounded(over.goodput_share),
             "refused_p99_ms": None if over is None else _rounded(over.refused_p99_ms),
             "recovery_s": None if over is None else _rounded(over.recovery_s),
@@ -96,9 +109,11 @@ def measure_own(config: LoadConfig, *, on_stage: Callable[[str], None], on_step:
         start = None if port is None else partial(start_proxy, port)
         service = stack.enter_context(benched_service(config.sizes, on_stage=on_stage, before_gateways=start))
         on_stage("one call after the other")
+        overhead, through_proxy = measure_overhead(service, calls=QUIET_CALLS), None
         if port is not None:
-            stack.enter_context(proxied(service))
-        overhead = measure_overhead(service, calls=QUIET_CALLS, proxy_port=port)
+            on_stage("the same through Ray Serve's own gRPC proxy")
+            with proxied(service):
+                through_proxy = measure_proxied(service, calls=QUIET_CALLS, proxy_port=port)
         requests = [asked.request for asked in service.asked]
         first_rate = 0.3 * 1_000 / overhead.call_ms
         return _loaded(
@@ -108,6 +123,7 @@ def measure_own(config: LoadConfig, *, on_stage: Callable[[str], None], on_step:
             first_rate=first_rate,
             sizes=config.sizes,
             overhead=overhead,
+            through_proxy=through_proxy,
             on_stage=on_stage,
             on_step=on_step,
         )
@@ -130,6 +146,7 @@ def measure_target(
         first_rate=first_rate,
         sizes=None,
         overhead=None,
+        through_proxy=None,
         on_stage=on_stage,
         on_step=on_step,
     )
@@ -143,6 +160,7 @@ def _loaded(
     first_rate: float,
     sizes: ServiceSizes | None,
     overhead: Overhead | None,
+    through_proxy: Proxied | None,
     on_stage: Callable[[str], None],
     on_step: OnStep,
 ) -> LoadResult:
@@ -160,25 +178,24 @@ def _loaded(
                 send, rate=WELL_BELOW * saturation, seconds=max(20.0, 3 * config.step_seconds), random=random
             )
             on_step("well below", well_below)
+            plan = OverloadPlan(
+                saturation=saturation,
+                best_rate=best_rate_of(steps),
+                factor=config.overload_factor,
+                seconds=config.overload_seconds,
+                peak_seconds=config.step_seconds / 2,
+            )
             overloaded = []
-            for callers, throttle in ((SEND_ALL, None), (HEED, Throttle())) if config.overload_factor > 0 else ():
+            for callers, sending in ((SEND_ALL, send), (HEED, send.heeding(Throttle()))) if plan.factor > 0 else ():
                 on_stage(f"far more than it takes: {callers}")
-                send.throttle = throttle
-                over = await overload(
-                    send,
-                    callers=callers,
-                    saturation=saturation,
-                    factor=config.overload_factor,
-                    seconds=config.overload_seconds,
-                    random=random,
-                    on_step=on_step,
-                )
+                over = await overload(sending, callers=callers, plain=send, plan=plan, random=random, on_step=on_step)
                 overloaded.append(over)
         finally:
             await send.close()
         return LoadResult(
             sizes=sizes,
             overhead=overhead,
+            through_proxy=through_proxy,
             steps=steps,
             saturation=saturation,
             well_below=well_below,

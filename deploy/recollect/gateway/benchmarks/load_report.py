@@ -41,13 +41,16 @@ def _page(result: LoadResult, rows: list[dict[str, Any]], origin: Mapping[str, A
             f"- one call after the other: {quiet.call_ms:.2f} ms, the model call alone {quiet.model_ms:.2f} ms, "
             f"{quiet.beyond_ms:.2f} ms beyond it"
         ]
-        if quiet.proxied_ms is not None:
-            lines += [f"- the same through Ray Serve's own gRPC proxy: {quiet.proxied_ms:.2f} ms"]
+    if (proxied := result.through_proxy) is not None:
+        lines += [
+            f"- the same through Ray Serve's own gRPC proxy: {proxied.proxied_ms:.2f} ms, beside {proxied.call_ms:.2f} "
+            "ms in turns with it"
+        ]
     for over in result.overloaded:
         lines += [
             f"- {over.callers}: {over.factor:g} times what it takes, for {over.offered.seconds:.0f} s: "
-            f"{over.goodput_share:.0%} of it answered, refusals within {over.refused_p99_ms:.1f} ms (p99), well again "
-            f"after {over.recovery_s:.1f} s"
+            f"{over.goodput_share:.0%} answered of the {over.peak:,.0f} a second before and after, refusals within "
+            f"{over.refused_p99_ms:.1f} ms (p99), well again after {over.recovery_s:.1f} s"
         ]
     lines += ["", "| | offered/s | answered/s | p50 ms | p99 ms | errors |", "|---|---:|---:|---:|---:|---:|"]
     for row in rows:

@@ -20,6 +20,8 @@ SATURATED = 0.95
 RECOVERED = 0.9
 """Share of the calls that a service which has recovered answers in every half second."""
 _WINDOW_S = 0.5
+PEAK_ROUNDS = 3
+"""How often each rate near the saturation is offered before an overload, and again after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +36,21 @@ class Ramp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class OverloadPlan:
+    """How a service is overloaded."""
+
+    saturation: float
+    """Answers a second that it was seen to give."""
+    best_rate: float
+    """Calls a second that were offered then."""
+    factor: float
+    """What is offered, by the saturation."""
+    seconds: float
+    peak_seconds: float
+    """Length of each step near the saturation, before and after."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Overloaded:
     """What became of calls while a multiple of what can be answered was offered, and afterwards."""
 
@@ -42,8 +59,11 @@ class Overloaded:
     offered: Offered
     factor: float
     """What was offered, by the saturation."""
+    peak: float
+    """Answers a second near the saturation, right before and after: a shared machine may be another one than in the
+    ramp, whose saturation, the best of many steps, is also that of a lucky one."""
     goodput_share: float
-    """Answers a second, by the saturation."""
+    """Answers a second meanwhile, by that."""
     refused_p99_ms: float
     """How long calls that the service refused waited for that; those that callers kept back never reached it."""
     recovery_s: float
@@ -71,26 +91,45 @@ def saturation_of(steps: list[Offered]) -> float:
     return max(step.goodput for step in steps)
 
 
+def best_rate_of(steps: list[Offered]) -> float:
+    """What was offered where most were answered, calls a second."""
+    return max(steps, key=lambda step: step.goodput).rate
+
+
 async def overload(
     send: Send,
     *,
     callers: str,
-    saturation: float,
-    factor: float,
-    seconds: float,
+    plain: Send,
+    plan: OverloadPlan,
     random: np.random.Generator,
     on_step: OnStep,
 ) -> Overloaded:
-    """Offer `factor` times the saturation, then half of it for as long as recovery may take."""
-    offered = await offer(send, rate=factor * saturation, seconds=seconds, random=random)
+    """Offer what `plan` says by `send`, then half of the saturation for as long as recovery may take; before and after,
+    what the service answers near its saturation, by `plain`, which sends every call."""
+    near = (plan.best_rate / STEP, plan.best_rate)
+    answered: dict[float, list[float]] = {rate: [] for rate in near}
+
+    async def look() -> None:
+        for _ in range(PEAK_ROUNDS):
+            for rate in near:
+                step = await offer(plain, rate=rate, seconds=plan.peak_seconds, random=random)
+                answered[rate].append(step.goodput)
+                on_step("near saturation", step)
+
+    await look()
+    offered = await offer(send, rate=plan.factor * plan.saturation, seconds=plan.seconds, random=random)
     on_step(callers, offered)
-    after = await offer(send, rate=0.5 * saturation, seconds=10.0, random=random)
+    after = await offer(send, rate=0.5 * plan.saturation, seconds=10.0, random=random)
     on_step("after it", after)
+    await look()
+    peak = max(float(np.median(goodputs)) for goodputs in answered.values())
     return Overloaded(
         callers=callers,
         offered=offered,
-        factor=factor,
-        goodput_share=offered.goodput / saturation,
+        factor=plan.factor,
+        peak=peak,
+        goodput_share=offered.goodput / peak if peak else math.nan,
         refused_p99_ms=offered.taken_ms(99, of=~offered.answered & (offered.codes != THROTTLED)),
         recovery_s=_recovery_s(after),
     )

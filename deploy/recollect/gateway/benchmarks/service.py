@@ -3,7 +3,7 @@ weights and histories; and the calls that it gets."""
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -114,8 +114,6 @@ class Sender:
     """
 
     def __init__(self, config: ChannelConfig, requests: Sequence[bytes], *, connections: int, timeout_s: float) -> None:
-        self.throttle: Throttle | None = None
-        """What keeps calls back that would most likely be refused, as in our own clients; None: all are sent."""
         self._channels = [open_async_channel(config) for _ in range(connections)]
         methods = [
             channel.unary_unary(SCORE, response_deserializer=recommender_pb2.ScoreResponse.FromString)
@@ -126,23 +124,32 @@ class Sender:
         self._timeout_s = timeout_s
 
     async def __call__(self, number: int) -> str:
-        """Make the call whose turn it is; the name of its status, or `THROTTLED`."""
+        """Make the call whose turn it is; the name of its status."""
+        return (await self._sent(number))[0]
+
+    def heeding(self, throttle: Throttle) -> Callable[[int], Awaitable[str]]:
+        """The same for callers who keep back what would most likely be refused, as our own clients do: such a call ends
+        with `THROTTLED`."""
+
+        async def send(number: int) -> str:
+            try:
+                throttle.require()
+            except Unavailable:
+                return THROTTLED
+            code, reason = await self._sent(number)
+            throttle.note(reason)
+            return code
+
+        return send
+
+    async def _sent(self, number: int) -> tuple[str, str]:
+        """What the call ended with, and how the throttle of our clients takes that."""
         try:
-            if self.throttle is not None:
-                self.throttle.require()
             await next(self._methods)(self._requests[number % len(self._requests)], timeout=self._timeout_s)
-        except Unavailable:
-            return THROTTLED
         except grpc.aio.AioRpcError as error:
             code = str(error.code().name)
-            self._note(OVERLOADED if code == "RESOURCE_EXHAUSTED" else code)
-            return code
-        self._note("")
-        return OK
-
-    def _note(self, reason: str) -> None:
-        if self.throttle is not None:
-            self.throttle.note(reason)
+            return code, OVERLOADED if code == "RESOURCE_EXHAUSTED" else code
+        return OK, ""
 
     async def connect(self) -> None:
         """Wait until every connection is there."""
