@@ -18,6 +18,8 @@ from recollect_api.errors import Unavailable
 
 OVERLOADED = "OVERLOADED"
 """Reason of a refusal by a service that has too much to do."""
+TOO_MANY_CALLS = "TOO_MANY_CALLS"
+"""That of one that works on as many calls as it takes at one time."""
 THROTTLED = "THROTTLED"
 """Reason of a refusal by the client."""
 MOST_BY_TAKEN = 2.0
@@ -73,7 +75,7 @@ class Throttle:
         that the service took it."""
         with self._lock:
             self._fade()
-            if reason == OVERLOADED:
+            if reason in (OVERLOADED, TOO_MANY_CALLS):
                 self._refused += 1
             else:
                 self._taken += 1

@@ -83,10 +83,11 @@ def test_many_calls_at_once_are_no_sign_of_anything(throttle: Throttle) -> None:
         throttle.require()
 
 
-def test_a_call_that_is_not_sent_says_why_and_when_to_come_again() -> None:
+@pytest.mark.parametrize("reason", ["OVERLOADED", "TOO_MANY_CALLS"])
+def test_a_call_that_is_not_sent_says_why_and_when_to_come_again(reason: str) -> None:
     throttle = Throttle(chance=lambda: 0.0)
     for _ in range(100):
-        throttle.note(OVERLOADED)
+        throttle.note(reason)
     with pytest.raises(Unavailable, match="not sent: the service has more to do than it can") as refused:
         throttle.require()
     assert (refused.value.reason, refused.value.retry_after_s) == (THROTTLED, HALF_LIFE_S)
