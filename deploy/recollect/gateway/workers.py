@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 MOST_TOGETHER = 16
 """Calls that are ranked together, at most."""
-MOST_PAIRS = 2_000_000
+MOST_PAIRS = 4_000_000
 """Pairs of a behaviour and a candidate that are ranked together, at most: what a call of 10,000 behaviours gains from
 company is little, and all of a batch wait for its last."""
 MOST_AT_ONCE_S = 0.004
