@@ -1,6 +1,6 @@
 """Answer grpc.health.v1: whether the server as a whole, and each service, takes calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import grpc.aio  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
@@ -35,13 +35,9 @@ class Health:
         self._names = (OVERALL, *services)
         self._servicer = _Servicer(self._names)
 
-    @property
-    def service(self) -> tuple[Callable[[aio.HealthServicer, grpc.aio.Server], None], aio.HealthServicer]:
-        """What adds the service to a server, and what answers."""
-        return health_pb2_grpc.add_HealthServicer_to_server, self._servicer
-
-    async def starting(self) -> None:
-        """Say that no calls are taken yet."""
+    async def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the health service with `server`, in the state of a server that starts."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
         await self._set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def serving(self) -> None:

@@ -97,15 +97,14 @@ class Listener:
 
     async def start(self) -> int:
         """Listen; returns the port. SetupError where that address cannot be listened on."""
-        self.add(*self._health.service)
         names = (*self._known, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         for server in self._servers:
+            await self._health.add_to(server)
             reflection.enable_server_reflection(names, server)
         self.port, tls, several = self._config.port, self._config.tls, len(self._servers)
         credentials = [None] * several if tls is None else server_credentials(tls, servers=several)
         for server, own in zip(self._servers, credentials, strict=True):  # the first chooses, where the port is 0
             self.port = self._bound(server, self.port, own)
-        await self._health.starting()
         await asyncio.gather(*(server.start() for server in self._servers))
         await self._health.serving()
         return self.port

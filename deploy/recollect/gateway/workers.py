@@ -32,8 +32,8 @@ T = TypeVar("T")
 MOST_TOGETHER = 16
 """Calls that are ranked together, at most."""
 MOST_PAIRS = 4_000_000
-"""Pairs of a behaviour and a candidate that are ranked together, at most: what a call of 10,000 behaviours gains from
-company is little, and all of a batch wait for its last."""
+"""Pairs of a behaviour and a candidate that are ranked together, at most: all of a batch wait for its last, and calls
+of 10,000 behaviours gain less from company than short ones."""
 MOST_AT_ONCE_S = 0.004
 """What the event loop ranks itself takes no longer: whoever comes meanwhile waits for it, as he would for a thread."""
 NICENESS = 5

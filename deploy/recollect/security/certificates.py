@@ -98,12 +98,12 @@ def read_roots(path: Path, clock: Clock = now) -> bytes:
     return data
 
 
-def server_credentials(files: TlsFiles, *, servers: int = 1, clock: Clock = now) -> list[grpc.ServerCredentials]:
+def server_credentials(files: TlsFiles, *, servers: int) -> list[grpc.ServerCredentials]:
     """Credentials for each of so many servers that take renewed files by themselves; SetupError as of `read_identity`.
 
     All go by one look at the files, so that what is wrong with them is said once.
     """
-    renewal = Renewal(files, clock)
+    renewal = Renewal(files)
     return [_credentials(renewal, asks=files.client_ca is not None) for _ in range(servers)]
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import grpc  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
@@ -49,17 +50,12 @@ class Proxied:
 def measure_overhead(service: BenchedService, *, calls: int) -> Overhead:
     """`calls` of each, in turns, after a few that are not counted."""
     use_one_torch_thread()
+
+    def rank(asked: Asked) -> None:
+        service.model.ranker.rank(service.histories[asked.user_id], asked.candidates)
+
     with open_channel(ChannelConfig(target=service.address)) as channel:
-        gateway = RecommenderStub(channel)
-
-        def call(asked: Asked) -> None:
-            scores = gateway.Score(ScoreRequest.FromString(asked.request), timeout=30)
-            assert scores.history_length == len(service.histories[asked.user_id]), scores.history_length
-
-        def rank(asked: Asked) -> None:
-            service.model.ranker.rank(service.histories[asked.user_id], asked.candidates)
-
-        called, ranked = _in_turns(service, calls, call, rank)
+        called, ranked = _in_turns(service, calls, _scoring(service, channel), rank)
     return Overhead(call_ms=_median_ms(called), model_ms=_median_ms(ranked), beyond_ms=_median_ms(called - ranked))
 
 
@@ -69,17 +65,20 @@ def measure_proxied(service: BenchedService, *, calls: int, proxy_port: int) -> 
         open_channel(ChannelConfig(target=service.address)) as channel,
         open_channel(ChannelConfig(target=f"127.0.0.1:{proxy_port}")) as proxy_channel,
     ):
-        gateway, proxy = RecommenderStub(channel), RecommenderStub(proxy_channel)
-
-        def call(asked: Asked) -> None:
-            gateway.Score(ScoreRequest.FromString(asked.request), timeout=30)
-
-        def call_proxy(asked: Asked) -> None:
-            request = ScoreRequest.FromString(asked.request)
-            proxy.Score(request, timeout=30, metadata=(("application", APPLICATION),))
-
-        called, proxied = _in_turns(service, calls, call, call_proxy)
+        through_proxy = _scoring(service, proxy_channel, metadata=(("application", APPLICATION),))
+        called, proxied = _in_turns(service, calls, _scoring(service, channel), through_proxy)
     return Proxied(call_ms=_median_ms(called), proxied_ms=_median_ms(proxied))
+
+
+def _scoring(service: BenchedService, channel: grpc.Channel, metadata: tuple[tuple[str, str], ...] = ()) -> Call:
+    """Calls over `channel`, whose answers are of the whole history."""
+    score = RecommenderStub(channel).Score
+
+    def call(asked: Asked) -> None:
+        response = score(ScoreRequest.FromString(asked.request), timeout=30, metadata=metadata)
+        assert response.history_length == len(service.histories[asked.user_id]), response.history_length
+
+    return call
 
 
 def _in_turns(service: BenchedService, calls: int, *ways: Call) -> list[npt.NDArray[np.float64]]:

@@ -2,9 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -56,18 +56,18 @@ class LoadConfig:
 class LoadResult:
     """What was measured."""
 
-    sizes: ServiceSizes | None
-    """None for a service that somebody else started."""
-    overhead: Overhead | None
-    """Likewise."""
-    through_proxy: Proxied | None
-    """Likewise, and where it was left out."""
     steps: list[Offered]
     saturation: float
     """Answers a second, at most."""
     well_below: Offered
     overloaded: list[Overloaded]
     """By callers who send every call, and by those who heed refusals as our clients do; empty where it was left out."""
+    sizes: ServiceSizes | None = None
+    """None for a service that somebody else started."""
+    overhead: Overhead | None = None
+    """Likewise."""
+    through_proxy: Proxied | None = None
+    """Likewise, and where it was left out."""
 
     def rows(self) -> list[dict[str, Any]]:
         """One row each step, flat."""
@@ -116,22 +116,20 @@ def measure_own(config: LoadConfig, *, on_stage: Callable[[str], None], on_step:
                 through_proxy = measure_proxied(service, calls=QUIET_CALLS, proxy_port=port)
         requests = [asked.request for asked in service.asked]
         first_rate = 0.3 * 1_000 / overhead.call_ms
-        return _loaded(
+        loaded = measure_target(
             ChannelConfig(target=service.address),
             requests,
             config,
             first_rate=first_rate,
-            sizes=config.sizes,
-            overhead=overhead,
-            through_proxy=through_proxy,
             on_stage=on_stage,
             on_step=on_step,
         )
+    return replace(loaded, sizes=config.sizes, overhead=overhead, through_proxy=through_proxy)
 
 
 def measure_target(
     channel: ChannelConfig,
-    requests: Iterable[bytes],
+    requests: Sequence[bytes],
     config: LoadConfig,
     *,
     first_rate: float,
@@ -139,31 +137,7 @@ def measure_target(
     on_step: OnStep,
 ) -> LoadResult:
     """Measure a service that runs, with `requests` in turn; the ramp begins at `first_rate` calls a second."""
-    return _loaded(
-        channel,
-        list(requests),
-        config,
-        first_rate=first_rate,
-        sizes=None,
-        overhead=None,
-        through_proxy=None,
-        on_stage=on_stage,
-        on_step=on_step,
-    )
 
-
-def _loaded(
-    channel: ChannelConfig,
-    requests: list[bytes],
-    config: LoadConfig,
-    *,
-    first_rate: float,
-    sizes: ServiceSizes | None,
-    overhead: Overhead | None,
-    through_proxy: Proxied | None,
-    on_stage: Callable[[str], None],
-    on_step: OnStep,
-) -> LoadResult:
     async def load() -> LoadResult:
         random = np.random.default_rng(config.seed)
         send = Sender(channel, requests, connections=config.connections, timeout_s=TIMEOUT_S)
@@ -192,15 +166,7 @@ def _loaded(
                 overloaded.append(over)
         finally:
             await send.close()
-        return LoadResult(
-            sizes=sizes,
-            overhead=overhead,
-            through_proxy=through_proxy,
-            steps=steps,
-            saturation=saturation,
-            well_below=well_below,
-            overloaded=overloaded,
-        )
+        return LoadResult(steps=steps, saturation=saturation, well_below=well_below, overloaded=overloaded)
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(load())
