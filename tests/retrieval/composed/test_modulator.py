@@ -39,9 +39,9 @@ def test_every_output_of_the_probes_counts_in_any_order(outputs):
     beta = made(outputs)
     torch.testing.assert_close(made(outputs.flip(1)), beta)
     changed = outputs.clone()
-    changed[0, 2] += 1
+    changed[0, 2] *= -1
     difference = (made(changed) - beta).abs()[:, 0]
-    assert difference[0] > 1e-4
+    assert difference[0] > 1e-3
     assert difference[1] == 0
 
 
