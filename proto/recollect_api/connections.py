@@ -1,6 +1,5 @@
-"""What the clients share: several channels to one address, used in turn, and how a failed call becomes an exception."""
+"""What the clients share: several channels to one address, and how a failed call becomes an exception."""
 
-import itertools
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
+from recollect_api.balancing import Balancer
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
 from recollect_api.errors import ClientError, from_rpc_error
 from recollect_api.request_ids import METADATA_KEY, fits_metadata
@@ -78,16 +78,17 @@ class BlockingChannels(Generic[S]):
         self.target = config.target
         self.timeout_s = timeout_s
         self._channels = [open_channel(config) for _ in range(_at_least_one(connections))]
-        self._stubs = itertools.cycle([over(each) for each in self._channels])
+        self._balancer = Balancer([over(each) for each in self._channels])
 
     def _stub(self) -> S:
-        """The stubs over the channel whose turn it is."""
-        return next(self._stubs)
+        """The stubs over a channel that has little to do, for a stream."""
+        return self._balancer.choose()
 
     def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
-        """The response to `request`, over the channel whose turn it is."""
+        """The response to `request`, over a channel that has little to do."""
         try:
-            return method(self._stub())(request, timeout=timeout_s, metadata=_named(request))
+            with self._balancer.call() as stubs:
+                return method(stubs)(request, timeout=timeout_s, metadata=_named(request))
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
 
@@ -115,16 +116,17 @@ class AsyncChannels(Generic[S]):
         self.target = config.target
         self.timeout_s = timeout_s
         self._channels = [open_async_channel(config) for _ in range(_at_least_one(connections))]
-        self._stubs = itertools.cycle([over(each) for each in self._channels])
+        self._balancer = Balancer([over(each) for each in self._channels])
 
     def _stub(self) -> S:
-        """The stubs over the channel whose turn it is."""
-        return next(self._stubs)
+        """The stubs over a channel that has little to do, for a stream."""
+        return self._balancer.choose()
 
     async def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
-        """The response to `request`, over the channel whose turn it is."""
+        """The response to `request`, over a channel that has little to do."""
         try:
-            return await method(self._stub())(request, timeout=timeout_s, metadata=_named(request))
+            with self._balancer.call() as stubs:
+                return await method(stubs)(request, timeout=timeout_s, metadata=_named(request))
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
 

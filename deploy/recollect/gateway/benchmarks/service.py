@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 
 import grpc  # type: ignore[import-untyped]
@@ -21,6 +20,7 @@ from recollect.gateway.benchmarks.open_loop import OK
 from recollect.gateway.benchmarks.running import append_history, random_model
 from recollect.gateway.models import ServedModel
 from recollect.settings import Settings
+from recollect_api.balancing import Balancer
 from recollect_api.channel import ChannelConfig, open_async_channel
 from recollect_api.errors import Unavailable
 from recollect_api.throttling import OVERLOADED, THROTTLED, Throttle
@@ -108,18 +108,19 @@ def benched_service(
 
 
 class Sender:
-    """Makes calls over several connections, as many callers do: replicas share a port by connections.
+    """Makes calls over several connections, as many callers do, and chooses among them as our clients do.
 
     Use it in one event loop, and close it there.
     """
 
     def __init__(self, config: ChannelConfig, requests: Sequence[bytes], *, connections: int, timeout_s: float) -> None:
         self._channels = [open_async_channel(config) for _ in range(connections)]
-        methods = [
-            channel.unary_unary(SCORE, response_deserializer=recommender_pb2.ScoreResponse.FromString)
-            for channel in self._channels
-        ]
-        self._methods = cycle(methods)
+        self._balancer = Balancer(
+            [
+                channel.unary_unary(SCORE, response_deserializer=recommender_pb2.ScoreResponse.FromString)
+                for channel in self._channels
+            ]
+        )
         self._requests = requests
         self._timeout_s = timeout_s
 
@@ -145,7 +146,8 @@ class Sender:
     async def _sent(self, number: int) -> tuple[str, str]:
         """What the call ended with, and how the throttle of our clients takes that."""
         try:
-            await next(self._methods)(self._requests[number % len(self._requests)], timeout=self._timeout_s)
+            with self._balancer.call() as score:
+                await score(self._requests[number % len(self._requests)], timeout=self._timeout_s)
         except grpc.aio.AioRpcError as error:
             code = str(error.code().name)
             return code, OVERLOADED if code == "RESOURCE_EXHAUSTED" else code
