@@ -32,7 +32,8 @@ WELL_BELOW = 0.3
 """Share of the saturation at which latencies are told."""
 SEND_ALL, HEED = "overload", "overload, heeded"
 """Who overloads the service: callers who send every call, and such as heed refusals."""
-QUIET_CALLS = 300
+QUIET_CALLS = 1_000
+"""One after the other: seconds, of which what else a shared machine does takes some but not most."""
 TIMEOUT_S = 5.0
 
 
