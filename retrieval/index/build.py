@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.errors import IndexingError
-from retrieval.index.gpu import on_gpus
+from retrieval.index.gpu import on_gpus, without_gpus
 from retrieval.index.search import Floats, plain_index, set_own_probes
 from retrieval.index.spec import IndexSpec, Kind, Storage
 
@@ -105,12 +105,15 @@ def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) ->
         plain.pq.cp.min_points_per_centroid = 1
     wanted = min(count, spec.training_vectors)
     rows = np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
+    sample = finite(vectors[rows])
     nearest = on_gpus(faiss.IndexFlatIP(vectors.shape[1])) if spec.kind is Kind.IVF else None
-    if nearest is None:
-        index.train(finite(vectors[rows]))
-        return
-    plain.clustering_index = nearest
-    try:
-        index.train(finite(vectors[rows]))
-    finally:
-        plain.clustering_index = None  # which ends with this call
+    if nearest is not None:
+        plain.clustering_index = nearest
+        try:
+            index.train(sample)
+        except RuntimeError as error:
+            without_gpus(error)
+        finally:
+            plain.clustering_index = None  # which ends with this call
+    if not index.is_trained:
+        index.train(sample)

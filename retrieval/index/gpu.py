@@ -5,11 +5,25 @@ GPU (CUDA_VISIBLE_DEVICES hides them), the processor computes. What is saved is 
 machine.
 """
 
+import logging
 from typing import Any
+
+_logger = logging.getLogger(__name__)
 
 
 def on_gpus(flat: Any) -> Any | None:
-    """A faiss.IndexFlat on all GPUs that FAISS sees, with what is in it; None where it sees none."""
+    """A faiss.IndexFlat on all GPUs that FAISS sees, with what is in it; None where it sees none that it can use."""
     import faiss
 
-    return faiss.index_cpu_to_all_gpus(flat) if faiss.get_num_gpus() else None
+    if not faiss.get_num_gpus():
+        return None
+    try:
+        return faiss.index_cpu_to_all_gpus(flat)
+    except RuntimeError as error:
+        without_gpus(error)
+        return None
+
+
+def without_gpus(error: RuntimeError) -> None:
+    """Say that the processor does what a GPU could not, such as one whose memory others have."""
+    _logger.warning("no GPU finds the centres of lists, the processor does: %s", error)

@@ -9,6 +9,7 @@ import pytest
 from retrieval.errors import IndexingError
 from retrieval.index import build
 from retrieval.index.build import build_index
+from retrieval.index.gpu import on_gpus
 from retrieval.index.search import Floats, allowed_bits, own_probes, search, use_threads
 from retrieval.index.spec import IndexSpec, Kind, Storage
 
@@ -133,6 +134,27 @@ def test_centres_found_by_another_index_are_the_same(
     assert same_lists(build_index(KINDS[name], vectors), alone)
     (flat,) = asked
     assert flat.ntotal == KINDS[name].lists, "it was what found them"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["ivf", "ivf-pq-refined"])
+def test_where_a_gpu_cannot_the_processor_finds_the_same(
+    name: str, vectors: Floats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alone = build_index(KINDS[name], vectors)
+    # As a copy on a GPU whose memory others have: it fails when it is asked.
+    monkeypatch.setattr(build, "on_gpus", lambda flat: faiss.IndexFlatIP(flat.d + 1))
+    assert same_lists(build_index(KINDS[name], vectors), alone)
+    assert "no GPU finds the centres of lists, the processor does" in caplog.text
+
+
+def test_a_gpu_out_of_memory_is_as_none(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_flat: object) -> object:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", fail, raising=False)
+    assert on_gpus(faiss.IndexFlatIP(4)) is None
+    assert "the processor does: out of memory" in caplog.text
 
 
 @pytest.mark.skipif(not faiss.get_num_gpus(), reason="needs a GPU and a FAISS that knows it")
