@@ -1,8 +1,8 @@
-"""Compute on GPUs what FAISS computes on them several times as fast: the nearest of many centres.
+"""Compute on GPUs what FAISS can compute on them: the nearest of many centres, most of the work of training lists.
 
 A FAISS that knows GPUs comes with the extra `gpu` and takes the place of faiss-cpu. Without one, or where it sees no
-GPU (CUDA_VISIBLE_DEVICES hides them), the processor computes. What is saved is the same either way: an index for any
-machine.
+GPU (CUDA_VISIBLE_DEVICES hides them) or cannot use it, the processor computes. What is saved is the same either way: an
+index for any machine.
 """
 
 import logging
