@@ -34,6 +34,21 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @dataclass(frozen=True)
 class Pair:
     """A certificate and its key, as files."""

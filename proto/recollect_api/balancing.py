@@ -16,13 +16,13 @@ from typing import Generic, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 
+from recollect_api.fading import left_after
+
 T = TypeVar("T")
 """What makes calls over a connection, such as stubs."""
 
-FAILURE_COUNTS = 4.0
-"""A call that just failed counts as so many under way."""
-HALF_LIFE_S = 0.5
-"""After so long, as half of them; after two, as one, and then no more."""
+FAILURE_COUNTS = 4
+"""A call that just failed counts as so many under way, and for a second, which is two half-lives, as one at least."""
 _ANOTHER_MIGHT_ANSWER = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -97,7 +97,7 @@ class _Connection(Generic[T]):
     at_s: float = 0.0
     """When that was so."""
 
-    def load(self, now: float) -> float:
+    def load(self, now: float) -> int:
         """Calls under way, and what counts as such."""
         if not self.failures:
             return self.under_way
@@ -110,5 +110,5 @@ class _Connection(Generic[T]):
         self.failures += 1
 
     def _fade(self, now: float) -> None:
-        self.failures *= 0.5 ** ((now - self.at_s) / HALF_LIFE_S)
+        self.failures *= left_after(now - self.at_s)
         self.at_s = now

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import grpc  # type: ignore[import-untyped]
 
 from recollect_api.errors import Unavailable
+from recollect_api.fading import HALF_LIFE_S, left_after
 
 OVERLOADED = "OVERLOADED"
 """Reason of a refusal by a service that has too much to do."""
@@ -28,8 +29,6 @@ LESS_BY_REFUSED = 7.0
 """How many fewer that are for each that it refuses: at a service that is full, this settles where one of nine is."""
 LEAST_BY_TAKEN = 1.1
 """How many times as many as were taken are sent however many it refuses; refusals are known sooner than answers."""
-HALF_LIFE_S = 0.5
-"""After so long, what was seen counts half."""
 FEW = 10.0
 """Calls of which nothing is concluded, whatever became of them."""
 
@@ -87,6 +86,6 @@ class Throttle:
 
     def _fade(self) -> None:
         now = self._monotonic()
-        left = 0.5 ** ((now - self._at) / HALF_LIFE_S)
+        left = left_after(now - self._at)
         self._taken, self._refused, self._kept = self._taken * left, self._refused * left, self._kept * left
         self._at = now

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval.errors import IndexingError
-from retrieval.index.gpu import on_gpus, without_gpus
+from retrieval.index.gpu import train_on_gpus
 from retrieval.index.search import Floats, plain_index, set_own_probes
 from retrieval.index.spec import IndexSpec, Kind, Storage
 
@@ -82,10 +82,8 @@ def finite(vectors: Any, *, first: int = 0) -> Floats:
 def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) -> None:
     """Train on a sample of `vectors`; nothing for an index that needs none. IndexingError where they are too few.
 
-    The centres of lists are found on GPUs where FAISS sees any: much the longest part of training.
+    The centres of lists are found on GPUs where FAISS sees any that can.
     """
-    import faiss
-
     if index.is_trained:
         return
     count = vectors.shape[0]
@@ -106,14 +104,7 @@ def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) ->
     wanted = min(count, spec.training_vectors)
     rows = np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))
     sample = finite(vectors[rows])
-    nearest = on_gpus(faiss.IndexFlatIP(vectors.shape[1])) if spec.kind is Kind.IVF else None
-    if nearest is not None:
-        plain.clustering_index = nearest
-        try:
-            index.train(sample)
-        except RuntimeError as error:
-            without_gpus(error)
-        finally:
-            plain.clustering_index = None  # which ends with this call
+    if spec.kind is Kind.IVF:
+        train_on_gpus(index, plain, sample)
     if not index.is_trained:
         index.train(sample)

@@ -8,21 +8,6 @@ from recollect.gateway.admission import Admission
 from recollect.gateway.errors import Overloaded
 
 
-class Clock:
-    """Time that passes when told to."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
 @pytest.fixture
 def admission(clock):
     return Admission(most_wait_s=0.105, threads=1, monotonic=clock)

@@ -6,15 +6,7 @@ from recollect.gateway.load import Load
 from recollect.gateway.scaling import CALLS_IN_FLIGHT, by_calls_in_flight
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-def test_load_is_an_average_over_the_time_since_it_was_asked():
-    clock = Clock()
+def test_load_is_an_average_over_the_time_since_it_was_asked(clock):
     load = Load(clock)
     clock.now = 6.0
     with load.call():
@@ -30,8 +22,8 @@ def test_load_is_an_average_over_the_time_since_it_was_asked():
     assert load.mean() == 0.0
 
 
-def test_load_asked_twice_at_one_moment_is_what_is_in_flight():
-    load = Load(Clock())
+def test_load_asked_twice_at_one_moment_is_what_is_in_flight(clock):
+    load = Load(clock)
     with load.call(), load.call():
         assert load.mean() == 2.0
 

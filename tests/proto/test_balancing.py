@@ -9,7 +9,8 @@ from contextlib import ExitStack, suppress
 import grpc
 import pytest
 
-from recollect_api.balancing import FAILURE_COUNTS, HALF_LIFE_S, Balancer
+from recollect_api.balancing import FAILURE_COUNTS, Balancer
+from recollect_api.fading import HALF_LIFE_S
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
 FORGOTTEN_S = 2.01 * HALF_LIFE_S
@@ -21,13 +22,6 @@ class Failed(grpc.RpcError):
 
     def code(self):
         return self._code
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 def fail(balancer, code):
@@ -82,8 +76,7 @@ def test_a_replica_with_more_connections_than_the_other_does_not_fall_behind():
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN"])
-def test_where_a_call_failed_the_next_goes_elsewhere_for_a_while(code):
-    clock = Clock()
+def test_where_a_call_failed_the_next_goes_elsewhere_for_a_while(code, clock):
     balancer = Balancer("ab", monotonic=clock)
     assert fail(balancer, grpc.StatusCode[code]) == "a"
     assert [called(balancer) for _ in range(4)] == ["b"] * 4
@@ -92,22 +85,22 @@ def test_where_a_call_failed_the_next_goes_elsewhere_for_a_while(code):
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "NOT_FOUND", "CANCELLED", "PERMISSION_DENIED", "ABORTED"])
-def test_what_is_wrong_with_a_call_says_nothing_of_its_connection(code):
-    balancer = Balancer("ab", monotonic=Clock())
+def test_what_is_wrong_with_a_call_says_nothing_of_its_connection(code, clock):
+    balancer = Balancer("ab", monotonic=clock)
     assert [fail(balancer, grpc.StatusCode[code]) for _ in range(4)] == list("abab")
 
 
-def test_a_connection_that_fails_is_still_better_than_one_with_much_to_do():
-    balancer = Balancer("ab", monotonic=Clock())
+def test_a_connection_that_fails_is_still_better_than_one_with_much_to_do(clock):
+    balancer = Balancer("ab", monotonic=clock)
     fail(balancer, grpc.StatusCode.UNAVAILABLE)
     with ExitStack() as long_calls:
-        taken = [long_calls.enter_context(balancer.call()) for _ in range(int(FAILURE_COUNTS) + 2)]
+        taken = [long_calls.enter_context(balancer.call()) for _ in range(FAILURE_COUNTS + 2)]
     assert taken.count("a") == 1
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_call_that_ends_otherwise_is_under_way_no_more(error):
-    balancer = Balancer("ab", monotonic=Clock())
+def test_a_call_that_ends_otherwise_is_under_way_no_more(error, clock):
+    balancer = Balancer("ab", monotonic=clock)
     with pytest.raises(error), balancer.call():
         raise error
     assert [called(balancer) for _ in range(4)] == list("baba")
@@ -160,7 +153,7 @@ class Replica(recommender_pb2_grpc.RecommenderServicer):
         return recommender_pb2.ScoreResponse(scores=[1.0] * len(request.item_ids))
 
 
-def test_a_replica_that_refuses_at_once_does_not_attract_the_calls():
+def test_a_replica_that_refuses_at_once_does_not_attract_the_calls(clock):
     replicas = [Replica(refuses=True), Replica(refuses=False)]
     with ExitStack() as stack:
         stubs = []
@@ -172,7 +165,7 @@ def test_a_replica_that_refuses_at_once_does_not_attract_the_calls():
             server.start()
             channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
             stubs.append(recommender_pb2_grpc.RecommenderStub(channel))
-        balancer = Balancer(stubs, monotonic=Clock())  # whose time stands still: nothing is forgotten
+        balancer = Balancer(stubs, monotonic=clock)  # whose time stands still: nothing is forgotten
 
         def ask(_):
             with suppress(grpc.RpcError), balancer.call() as stub:

@@ -1,28 +1,17 @@
 """A client that asks less of a service which refuses much, and all again of one that takes it."""
 
 import random
+from typing import Any
 
 import pytest
 
 from recollect_api.errors import Unavailable
-from recollect_api.throttling import FEW, HALF_LIFE_S, OVERLOADED, THROTTLED, Throttle
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from recollect_api.fading import HALF_LIFE_S
+from recollect_api.throttling import FEW, OVERLOADED, THROTTLED, Throttle
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def throttle(clock: Clock) -> Throttle:
+def throttle(clock: Any) -> Throttle:
     return Throttle(monotonic=clock, chance=random.Random(0).random)
 
 
@@ -34,7 +23,7 @@ def lets_through(throttle: Throttle) -> bool:
     return True
 
 
-def offer(throttle: Throttle, clock: Clock, *, rate: float, capacity: float, seconds: float) -> tuple[int, int]:
+def offer(throttle: Throttle, clock: Any, *, rate: float, capacity: float, seconds: float) -> tuple[int, int]:
     """Calls at `rate` to a service that takes `capacity` a second of those sent: how many were sent, how many taken."""
     sent = taken = 0
     room = 0.0
@@ -53,25 +42,25 @@ def offer(throttle: Throttle, clock: Clock, *, rate: float, capacity: float, sec
     return sent, taken
 
 
-def test_a_service_that_takes_all_is_sent_all(throttle: Throttle, clock: Clock) -> None:
+def test_a_service_that_takes_all_is_sent_all(throttle: Throttle, clock: Any) -> None:
     assert offer(throttle, clock, rate=200, capacity=250, seconds=10) == (2_000, 2_000)
 
 
-def test_of_three_times_too_much_little_more_is_sent_than_is_taken(throttle: Throttle, clock: Clock) -> None:
+def test_of_three_times_too_much_little_more_is_sent_than_is_taken(throttle: Throttle, clock: Any) -> None:
     offer(throttle, clock, rate=300, capacity=100, seconds=5)
     sent, taken = offer(throttle, clock, rate=300, capacity=100, seconds=20)
     assert taken >= 0.95 * 2_000
     assert sent <= 1.2 * taken
 
 
-def test_all_is_sent_again_soon_after_the_service_takes_all(throttle: Throttle, clock: Clock) -> None:
+def test_all_is_sent_again_soon_after_the_service_takes_all(throttle: Throttle, clock: Any) -> None:
     offer(throttle, clock, rate=300, capacity=100, seconds=10)
     offer(throttle, clock, rate=100, capacity=200, seconds=5)
     sent, _ = offer(throttle, clock, rate=100, capacity=200, seconds=5)
     assert sent >= 0.98 * 500
 
 
-def test_a_service_that_took_nearly_nothing_soon_gets_all_again(throttle: Throttle, clock: Clock) -> None:
+def test_a_service_that_took_nearly_nothing_soon_gets_all_again(throttle: Throttle, clock: Any) -> None:
     offer(throttle, clock, rate=1_000, capacity=50, seconds=20)
     offer(throttle, clock, rate=1_000, capacity=1_200, seconds=3)
     sent, _ = offer(throttle, clock, rate=1_000, capacity=1_200, seconds=1)
@@ -107,7 +96,7 @@ def test_other_errors_hold_nothing_back(throttle: Throttle, reason: str) -> None
         throttle.note(reason)
 
 
-def test_a_service_that_is_silent_for_a_while_is_asked_again(throttle: Throttle, clock: Clock) -> None:
+def test_a_service_that_is_silent_for_a_while_is_asked_again(throttle: Throttle, clock: Any) -> None:
     for _ in range(200):
         if lets_through(throttle):
             throttle.note(OVERLOADED)

@@ -1,15 +1,15 @@
 """Building and searching an index: right answers for every kind, the same for the same seed, filters and parameters."""
 
+from collections.abc import Callable
 from threading import Thread
+from typing import Any
 
 import faiss
 import numpy as np
 import pytest
 
 from retrieval.errors import IndexingError
-from retrieval.index import build
 from retrieval.index.build import build_index
-from retrieval.index.gpu import on_gpus
 from retrieval.index.search import Floats, allowed_bits, own_probes, search, use_threads
 from retrieval.index.spec import IndexSpec, Kind, Storage
 
@@ -119,46 +119,62 @@ def same_lists(index: object, other: object) -> bool:
     return bool((faiss.serialize_index(index) == faiss.serialize_index(other)).all())
 
 
+@pytest.fixture
+def on_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], Any]], None]:
+    """Let FAISS see a GPU, and take what is given for what makes the copy on it."""
+
+    def see(copy: Callable[[Any], Any]) -> None:
+        monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+        monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", copy, raising=False)
+
+    return see
+
+
 @pytest.mark.parametrize("name", ["ivf", "ivf-sq8", "ivf-pq-refined", "ivf-fast-scan-refined"])
 def test_centres_found_by_another_index_are_the_same(
-    name: str, vectors: Floats, monkeypatch: pytest.MonkeyPatch
+    name: str, vectors: Floats, on_gpus: Callable[[Callable[[Any], Any]], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     alone = build_index(KINDS[name], vectors)
-    asked: list[object] = []
+    asked: list[Any] = []
 
-    def found(flat: object) -> object:  # where a GPU's copy of it would be
+    def found(flat: Any) -> Any:  # where a GPU's copy of it would be
         asked.append(flat)
         return flat
 
-    monkeypatch.setattr(build, "on_gpus", found)
+    on_gpus(found)
     assert same_lists(build_index(KINDS[name], vectors), alone)
     (flat,) = asked
-    assert flat.ntotal == KINDS[name].lists, "it was what found them"  # type: ignore[attr-defined]
+    assert flat.ntotal == KINDS[name].lists, "it was what found them"
+    assert not caplog.text
 
 
+def out_of_memory(flat: Any) -> Any:
+    raise RuntimeError("out of memory")
+
+
+def fails_when_asked(flat: Any) -> Any:
+    return faiss.IndexFlatIP(flat.d + 1)
+
+
+@pytest.mark.parametrize("copy", [out_of_memory, fails_when_asked])
 @pytest.mark.parametrize("name", ["ivf", "ivf-pq-refined"])
 def test_where_a_gpu_cannot_the_processor_finds_the_same(
-    name: str, vectors: Floats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str,
+    copy: Callable[[Any], Any],
+    vectors: Floats,
+    on_gpus: Callable[[Callable[[Any], Any]], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     alone = build_index(KINDS[name], vectors)
-    # As a copy on a GPU whose memory others have: it fails when it is asked.
-    monkeypatch.setattr(build, "on_gpus", lambda flat: faiss.IndexFlatIP(flat.d + 1))
+    on_gpus(copy)
     assert same_lists(build_index(KINDS[name], vectors), alone)
-    assert "no GPU finds the centres of lists, the processor does" in caplog.text
-
-
-def test_a_gpu_out_of_memory_is_as_none(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(_flat: object) -> object:
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", fail, raising=False)
-    assert on_gpus(faiss.IndexFlatIP(4)) is None
-    assert "the processor does: out of memory" in caplog.text
+    assert caplog.text.count("no GPU finds the centres of lists, the processor does") == 1
 
 
 @pytest.mark.skipif(not faiss.get_num_gpus(), reason="needs a GPU and a FAISS that knows it")
-def test_a_gpu_finds_lists_as_good_as_the_processor(vectors: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_finds_lists_as_good_as_the_processor(
+    vectors: Floats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     spec = IndexSpec(kind=Kind.IVF, lists=32, probes=4)
     _, exact = search(build_index(IndexSpec(), vectors), vectors[:200], 10)
 
@@ -167,5 +183,6 @@ def test_a_gpu_finds_lists_as_good_as_the_processor(vectors: Floats, monkeypatch
         return float(np.mean([len(set(row) & set(right)) for row, right in zip(ids, exact, strict=True)])) / 10
 
     by_gpu = recall()
-    monkeypatch.setattr(build, "on_gpus", lambda _flat: None)
+    assert not caplog.text, "it was a GPU that found them"
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
     assert by_gpu == pytest.approx(recall(), abs=0.05)
