@@ -162,6 +162,8 @@ class Settings(BaseSettings):
     """Change of the vectors' mean length against the live index that it may show, as a share."""
     index_min_overlap: float = Field(default=0.1, ge=0, le=1)
     """Share of the live index's ten neighbours that it must give too."""
+    index_max_bad_rows: float = Field(default=0.01, ge=0, le=1)
+    """Share of the rows of ids and vectors that may be unusable; beyond it nothing is built."""
     catalogue_max_bad_rows: float = Field(default=0.01, ge=0, le=1)
     """Share of a catalogue file's rows that may be unusable; beyond it the whole file is refused."""
     catalogue_min_coverage: float = Field(default=0.8, ge=0, le=1)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from retrieval.index.files import Manifest, read_manifest, write_manifest
 from retrieval.index.search import Floats
 from retrieval.index.sources import VectorSource
 from retrieval.index.tables import VectorTable, among
+from retrieval.index.vector_files import Refused
 from retrieval.index.vector_index import IndexFacts, VectorIndex, read_ids
 
 _BASE = ("index", "ids", "vectors")
@@ -89,6 +90,11 @@ class MergedVectors:
     def dimension(self) -> int:
         """d."""
         return self.source.dimension
+
+    @property
+    def refused(self) -> Sequence[Refused]:
+        """What of the source is left out because it cannot be used."""
+        return self.source.refused
 
     def batches(self) -> Iterator[Floats]:
         """The vectors in parts, in the order of the ids."""

@@ -1,7 +1,7 @@
 """Where the vectors of an index come from: what every source gives, arrays, and Parquet files of id and vector."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +12,8 @@ import polars as pl
 
 from retrieval.errors import IndexingError
 from retrieval.index.search import Floats
-from retrieval.index.tables import ID_COLUMN, VECTOR_COLUMN, lengths_of, matrix_of
+from retrieval.index.tables import ID_COLUMN, among, lengths_of, matrix_of
+from retrieval.index.vector_files import Refused, VectorFiles, VectorRows, judged, repeated
 
 _BATCH = 16_384
 """Rows that are read at once."""
@@ -39,6 +40,11 @@ class VectorSource(Protocol):
         """d."""
         ...
 
+    @property
+    def refused(self) -> Sequence[Refused]:
+        """What is left out because it cannot be used."""
+        ...
+
     def batches(self) -> Iterator[Floats]:
         """The vectors [n, d], in the order of the ids."""
         ...
@@ -52,6 +58,7 @@ class ArrayVectors:
     vectors: npt.NDArray[np.floating[Any]]
     """[N, d]."""
     facts: dict[str, Any] = field(default_factory=dict)
+    refused: Sequence[Refused] = ()
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.ids) != len(self.vectors):
@@ -69,60 +76,73 @@ class ArrayVectors:
 
 
 class ParquetVectors:
-    """Parquet files with a column `id` of whole numbers or strings and a column `vector` of equally long lists."""
+    """Parquet files with a column `id` of whole numbers or strings and a column `vector` of equally long lists.
 
-    def __init__(self, paths: Sequence[Path], *, facts: dict[str, Any] | None = None) -> None:
-        """IndexingError for a file that is missing or has no such columns."""
-        if not paths:
-            raise IndexingError("no Parquet file is named; name one with columns id and vector")
-        self._paths = tuple(paths)
-        for path in paths:
-            try:
-                columns = pl.read_parquet_schema(path)
-            except (OSError, pl.exceptions.PolarsError) as error:
-                raise IndexingError(f"{path} cannot be read as Parquet: {error}") from error
-            self._require_columns(path, columns)
-        self.ids = pl.concat([pl.read_parquet(path, columns=[ID_COLUMN])[ID_COLUMN] for path in paths])
-        if self.ids.dtype != pl.String:
-            self.ids = self.ids.cast(pl.Int64)
-        first = pl.scan_parquet(paths[0], glob=False).select(VECTOR_COLUMN).head(1).collect()[VECTOR_COLUMN]
-        self.dimension = 0 if not len(first) or first[0] is None else len(first[0])
-        found = [(path.resolve(), path.stat()) for path in paths]
+    Left out and told are rows without an id, those whose vector is not finite or not as long as most are, and ids that
+    are there more than once. The files are read twice: which rows count must be known before any is taken.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], *, max_bad_rows: float = 0.01, told: Told = lambda _done, _of: None
+    ) -> None:
+        """`max_bad_rows` is the share that may be left out; `told` hears how many rows of how many are looked at.
+
+        IndexingError where more must be, and for a file that is missing, damaged or has no such columns.
+        """
+        self._files = VectorFiles(paths)
+        self._stamps = _stamps(paths)
+        count, done = self._files.count, 0
+        ids, used, refused = [pl.Series(ID_COLUMN, [], self._files.id_type)], [np.zeros(0, dtype=np.bool_)], []
+        self.dimension = 0
+        for rows in self._files.batches():
+            self.dimension = self.dimension or _usual_length(rows)
+            mask, found, wrong = judged(rows, self._files.id_type, self.dimension, others="most rows")
+            ids.append(found.ids)
+            used.append(mask)
+            refused += wrong
+            _require_few(len(refused), count, max_bad_rows, refused)
+            done += len(rows)
+            told(done, count)
+        self.ids, self._used = pl.concat(ids), np.concatenate(used)
+        often, wrong = repeated(self.ids)
+        once = ~among(self.ids, often)
+        self.ids = self.ids.filter(pl.Series(once))
+        self._used[self._used] = once
+        self.refused: Sequence[Refused] = [*refused, *wrong]
+        _require_few(len(self._used) - len(self.ids), count, max_bad_rows, self.refused)
         # A file that was written anew is another source, whatever its size.
-        files = [{"path": str(path), "bytes": it.st_size, "modified_ns": it.st_mtime_ns} for path, it in found]
-        self.facts = {"kind": "parquet", "files": files} if facts is None else facts
+        self.facts: dict[str, Any] = {"kind": "parquet", "files": self._stamps}
+        if self.refused:
+            self.facts["refused"] = len(self.refused)
 
     def batches(self) -> Iterator[Floats]:
-        """The vectors in parts; IndexingError names the row whose vector is missing or of another length."""
-        for path in self._paths:
-            at = 0
-            frame = pl.scan_parquet(path, glob=False).select(VECTOR_COLUMN)
-            for batch in frame.collect_batches(chunk_size=_BATCH, maintain_order=True, engine="streaming"):
-                yield self._matrix(path, at, batch[VECTOR_COLUMN])
-                at += len(batch)
+        """The vectors in parts; IndexingError where a file was written anew since it was looked at."""
+        if _stamps(self._files.paths) != self._stamps:
+            raise IndexingError(f"{self._files.paths[0].parent} was changed while it was read; build again")
+        at = 0
+        for rows in self._files.batches():
+            used = pl.Series(self._used[at : at + len(rows)])
+            yield matrix_of(rows.vectors.filter(used), self.dimension)
+            at += len(rows)
 
-    def _matrix(self, path: Path, first: int, vectors: pl.Series) -> Floats:
-        lengths = lengths_of(vectors)
-        wrong = np.flatnonzero(lengths != self.dimension)
-        if len(wrong):
-            raise IndexingError(
-                f"vectors must all have {self.dimension} numbers as the first one, row {first + int(wrong[0])} of "
-                f"{path} has {int(lengths[wrong[0]])}; leave it out or embed it again"
-            )
-        return matrix_of(vectors, self.dimension)
 
-    def _require_columns(self, path: Path, columns: Mapping[str, pl.DataType]) -> None:
-        id_type, vector_type = columns.get(ID_COLUMN), columns.get(VECTOR_COLUMN)
-        if id_type is None or not (id_type == pl.String or id_type.is_integer()):
-            raise IndexingError(
-                f"{path} must have a column {ID_COLUMN} of whole numbers or strings, got {id_type or 'none'} among "
-                f"{', '.join(columns)}; rename or cast the one that you mean"
-            )
-        if not isinstance(vector_type, pl.List | pl.Array) or not vector_type.inner.is_numeric():
-            raise IndexingError(
-                f"{path} must have a column {VECTOR_COLUMN} of lists of numbers, got {vector_type or 'none'} among "
-                f"{', '.join(columns)}; rename or cast the one that you mean"
-            )
+def _usual_length(rows: VectorRows) -> int:
+    """How many numbers most vectors have; 0 where none has any."""
+    lengths = lengths_of(rows.vectors)
+    return int(np.bincount(lengths[lengths > 0], minlength=1).argmax())
+
+
+def _stamps(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    found = [(path.resolve(), path.stat()) for path in paths]
+    return [{"path": str(path), "bytes": it.st_size, "modified_ns": it.st_mtime_ns} for path, it in found]
+
+
+def _require_few(bad: int, count: int, max_bad_rows: float, refused: Sequence[Refused]) -> None:
+    if bad > max_bad_rows * count:
+        raise IndexingError(
+            f"more than {max_bad_rows:.2%} of {count:,} rows cannot be used (max_bad_rows), and nothing is built; the "
+            f"first: {refused[0].reason}. Mend them, or allow more to be left out"
+        )
 
 
 def ordered_ids(source: VectorSource) -> tuple[pl.Series, npt.NDArray[np.int64]]:

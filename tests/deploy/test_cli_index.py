@@ -96,6 +96,25 @@ def test_a_night_after_the_other_and_back(run: Run, vectors: dict[str, Path], tm
     assert index.ids[int(index.search(index.vectors_at(np.array([77])), 1).rows[0, 0])] == 77 * 5
 
 
+def test_rows_that_cannot_be_used_are_left_out_and_told(run: Run, vectors: dict[str, Path], tmp_path: Path) -> None:
+    frame = pl.read_parquet(vectors["monday"])
+    bad = pl.when(pl.col("id") % 2_000 == 0).then(pl.lit([float("nan")] * 16)).otherwise(pl.col("vector"))
+    frame.with_columns(bad.alias("vector")).write_parquet(tmp_path / "night.parquet")
+    words = ["build", "items", "--vectors", "night.parquet", "--kind", "flat"]
+    built = run("index", *words)
+    assert built.exit_code == 0, built.output
+    assert f"{COUNT - 75:,} vectors of 16" in built.stdout
+    assert "the vector of id 148000 must be finite" not in built.stderr
+    assert "the vector of id 2000 must be finite; embed it again or leave it out\n" in built.stderr
+    assert "… and 65 more that are left out" in built.stderr
+    (row,) = rows(run("index", *words, "--json"))
+    assert (row["refused_count"], row["refused"][-1]["id"]) == (75, 148_000)
+    environment = {"RECOLLECT_VAR": "var", "RECOLLECT_INDEX_MAX_BAD_ROWS": "0.002"}
+    refused = CliRunner().invoke(app, ["index", *words], env=environment)
+    assert refused.exit_code == 1
+    assert "more than 0.20% of 30,000 rows cannot be used (max_bad_rows)" in refused.stderr
+
+
 def test_an_altered_version_is_neither_verified_nor_activated(
     run: Run, vectors: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -157,6 +157,8 @@ class Builds:
             async for event in build.worker.events():
                 if event["event"] == "step":
                     self._hear(build, event)
+                elif event["event"] == "left_out":
+                    self._hear_left_out(build, event)
                 else:
                     build.report = event
         except BaseException:
@@ -185,6 +187,14 @@ class Builds:
         build.operation.metadata.Pack(build.metadata)
         if changed:
             self._save(build)
+
+    def _hear_left_out(self, build: _Build, event: dict[str, Any]) -> None:
+        """Note what of the source cannot be used."""
+        build.metadata.refused_count = event["count"]
+        for each in event["refused"]:
+            reason = without_paths(each["reason"], build.job.settings.var, self._files_below)
+            build.metadata.refused.add(id=each["id"], reason=reason)
+        self._save(build)
 
     async def _conclude(self, build: _Build, status: int) -> None:
         """Tell how it ended."""

@@ -1,6 +1,6 @@
 """What a worker process is asked to do: build a version of an index, or judge one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,12 @@ from recollect.settings import Settings
 from retrieval.index.quality import Thresholds
 from retrieval.index.search import use_threads
 from retrieval.index.sources import VectorSource
+from retrieval.index.vector_files import Refused
 
 Told = Callable[[str, int, int], None]
 """Hears which step has done how much of how much."""
+LeftOut = Callable[[Sequence[Refused]], None]
+"""Hears what of a source cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +29,7 @@ class ModelVectors:
     reference: str
     """`NAME/VERSION`, which never comes to mean another one."""
 
-    def open(self, settings: Settings) -> VectorSource:
+    def open(self, settings: Settings, _told: Told) -> VectorSource:
         """The vectors; ArtifactError where the version is missing or altered."""
         return model_items(settings, self.reference)
 
@@ -38,9 +41,9 @@ class ParquetVectors:
     files: tuple[Path, ...]
     """Whole paths."""
 
-    def open(self, _settings: Settings) -> VectorSource:
+    def open(self, settings: Settings, told: Told) -> VectorSource:
         """The vectors; IndexingError where a file has none."""
-        return parquet_files(self.files)
+        return parquet_files(settings, self.files, told)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +53,7 @@ class GalleryVectors:
     reference: str
     """`NAME/VERSION`, which never comes to mean another one."""
 
-    def open(self, settings: Settings) -> VectorSource:
+    def open(self, settings: Settings, _told: Told) -> VectorSource:
         """The vectors; ArtifactError where the version is missing or altered."""
         return gallery_pictures(settings, self.reference)
 
@@ -79,7 +82,7 @@ class BuildJob:
     threads: int
     """Threads that train."""
 
-    def run(self, told: Told) -> RebuiltIndex:
+    def run(self, told: Told, left_out: LeftOut) -> RebuiltIndex:
         """Build, judge, publish and, where it may answer, activate; raises what IndexBuilder.rebuild does."""
         builder = IndexBuilder(
             root=self.settings.var / "indexes",
@@ -90,8 +93,9 @@ class BuildJob:
             apply=shards_on_ray(self.settings),
             threads=self.threads,
             told=told,
+            left_out=left_out,
         )
-        source = self.source.open(self.settings)
+        source = self.source.open(self.settings, told)
         return builder.rebuild(self.name, source, self.wanted.plan(), merge=self.merge)
 
 
@@ -114,7 +118,7 @@ class JudgeJob:
     threads: int
     """Threads that search."""
 
-    def run(self, told: Told) -> JudgedVersion:
+    def run(self, told: Told, _left_out: LeftOut) -> JudgedVersion:
         """Check its files and judge it; ArtifactError where they are altered, IndexingError where it is no index."""
         told("judging", 0, 1)
         use_threads(self.threads)

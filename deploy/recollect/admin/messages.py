@@ -86,7 +86,8 @@ def quality(verdict: Verdict) -> Quality:
 def without_paths(error: object, *roots: Path) -> str:
     """What `error` says, its paths as a caller may know them."""
     text = str(error)
-    for root in roots:
+    # The innermost first: what is in the directory of build sources is named below that, wherever it is.
+    for root in sorted(roots, key=lambda root: len(root.parts), reverse=True):
         text = text.replace(f"{root}/", "").replace(str(root), "the service's directory")
     return text
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from recollect.errors import AlreadyRunning, ArtifactError, IndexRefused, LabelM
 from recollect.indexes.building import JudgedVersion, RebuiltIndex
 from recsys.errors import RecsysError
 from retrieval.errors import RetrievalError
+from retrieval.index.vector_files import Refused
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ PUBLISHING = "publishing"
 """The step from which on a build is not cancelled any more: others may see what it has made."""
 _PAUSE_S = 0.25
 """Between two reports of the same step."""
+_REFUSED = 100
+"""Rows that cannot be used are reported one by one up to here."""
 _GRACE_S = 10.0
 """How long publishing may take, at most, once who asked is gone."""
 
@@ -50,6 +54,11 @@ class _Reports:
         self._step, self._last_s = step, now_s
         self.write(event="step", step=step, done=done, total=total)
 
+    def left_out(self, refused: Sequence[Refused]) -> None:
+        """Report what of a source cannot be used, the first of it one by one."""
+        shown = [{"id": "" if each.id is None else str(each.id), "reason": each.reason} for each in refused[:_REFUSED]]
+        self.write(event="left_out", count=len(refused), refused=shown)
+
     def write(self, **report: Any) -> None:
         """Send one line."""
         self._lines.write(json.dumps(report) + "\n")
@@ -71,7 +80,7 @@ def main() -> None:
 def _outcome(job: BuildJob | JudgeJob, reports: _Reports) -> dict[str, Any]:
     """How the job ended, as a report."""
     try:
-        done = job.run(reports.told)
+        done = job.run(reports.told, reports.left_out)
     except IndexRefused as error:
         return {"event": "refused", "reference": error.reference, "message": str(error)}
     except LabelMoved as error:

@@ -281,7 +281,8 @@ class ArtifactStore:
             return Artifact(name=path.resolve().name, version="unversioned", directory=path)
         if _is_version(reference):
             return self._checked(*reference.split("/"))
-        raise ArtifactError(f"{reference!r} is neither name@label, name/version nor a directory")
+        remedy = f"; say {reference}@stable for the one that answers" if reference in self.names() else ""
+        raise ArtifactError(f"{reference!r} is neither name@label, name/version nor a directory{remedy}")
 
     def has(self, reference: str) -> bool:
         """Whether it is the `name/version` of one that there is."""

@@ -15,7 +15,6 @@ from recollect.cli.index_building import (
     pictures_to_embed,
     show_built,
     show_checks,
-    show_refused,
 )
 from recollect.cli.index_changes import add, delete
 from recollect.cli.index_remote import BuildThere, build_there, cancel, operations, version_row, watch
@@ -110,8 +109,9 @@ def build(
     A version that misses a threshold (settings `index_min_recall` and others) is kept without the label, the command
     says why and ends with 1, and what answered before does so still.
 
-    Pictures are embedded on Ray Data; those that cannot be used are named and left out. Of a gallery, each picture gets
-    the mean of its vectors, so that pictures are found that are alike as a whole.
+    Pictures are embedded on Ray Data; those that cannot be used are named and left out, and so are rows of ids and
+    vectors, up to a share (setting `index_max_bad_rows`). Of a gallery, each picture gets the mean of its vectors, so
+    that pictures are found that are alike as a whole.
 
     What was added and deleted since is merged: the source's vectors win; ids that were deleted stay out of this build
     and later ones until they are added again; what was added stays in where the source lacks it, if the same model
@@ -159,9 +159,9 @@ def build(
         elif gallery is not None:
             source = gallery_pictures(settings, gallery)
         else:
-            source = parquet_files(vectors) if vectors is not None else model_items(settings, str(model))
+            told = builder.told
+            source = model_items(settings, model) if model else parquet_files(settings, vectors or [], told)
         built = builder.rebuild(name, source, wanted.plan(), merge=merge)
-    refused = source.refused if isinstance(source, PicturesToEmbed) else ()
     facts, merged = facts_of(built.artifact), built.merging
     counts = {"kept": len(merged.changes.kept), "left_out": merged.left_out, "dropped": len(merged.dropped)}
     row = {
@@ -172,10 +172,10 @@ def build(
         "dim": facts.index.dimension,
         "spec": facts.spec,
         "merged": counts,
-        "refused": [{"id": each.id, "reason": each.reason} for each in refused],
+        "refused_count": len(built.refused),
+        "refused": [{"id": each.id, "reason": each.reason} for each in built.refused],
     }
     show_built(row, built.verdict.checks, as_json=as_json)
-    show_refused([f"{each.id}: {each.reason}" for each in refused])
 
 
 index_app.command()(add)

@@ -45,6 +45,7 @@ def index_builder(settings: Settings, label: str | None, aim: float) -> "Iterato
             apply=shards_on_ray(settings),
             threads=os.cpu_count() or 1,
             told=told,
+            left_out=lambda refused: show_refused([each.reason for each in refused]),
         )
 
 
@@ -71,12 +72,13 @@ def pictures_to_embed(
     )
 
 
-def show_refused(reasons: Sequence[str]) -> None:
-    """Tell on stderr what could not be used, the first ones one by one."""
+def show_refused(reasons: Sequence[str], count: int | None = None) -> None:
+    """Tell on stderr what could not be used, the first ones one by one; `count` is how many in all."""
+    count = len(reasons) if count is None else count
     for reason in reasons[:_LISTED]:
         err.print(reason, highlight=False, markup=False, soft_wrap=True)
-    if len(reasons) > _LISTED:
-        err.print(f"… and {len(reasons) - _LISTED:,} more that are left out", highlight=False)
+    if count > _LISTED:
+        err.print(f"… and {count - _LISTED:,} more that are left out", highlight=False)
 
 
 def show_built(row: Mapping[str, Any], checks: "Sequence[Check] | Sequence[QualityCheck]", *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from recollect.cli.connecting import connects
 from recollect.cli.console import cell, err, explains_errors, out, show_json, show_table, step_progress
-from recollect.cli.index_building import show_built
+from recollect.cli.index_building import show_built, show_refused
 from recollect.cli.remote import ServiceOption, admin_at
 from recollect.cli.versions import JsonOption
 
@@ -69,6 +69,8 @@ def build_there(target: str, request: BuildThere, *, as_json: bool) -> None:
         "dim": made.dimension,
         "spec": spec_of(made),
         "merged": {"kept": ended.merged.kept, "left_out": ended.merged.left_out, "dropped": ended.merged.dropped},
+        "refused_count": ended.refused_count,
+        "refused": [{"id": each.id, "reason": each.reason} for each in ended.refused],
     }
     show_built(row, made.quality.checks, as_json=as_json)
 
@@ -159,6 +161,7 @@ def _followed(client: "AdminClient", name: str) -> "BuildOperation":
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
+    show_refused([each.reason for each in ended.refused], ended.refused_count)
     return ended
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from retrieval.index.increments import stored_changes, with_carried
 from retrieval.index.quality import Thresholds, Verdict, fewest_probes, judge
 from retrieval.index.sources import VectorSource
 from retrieval.index.tables import among
+from retrieval.index.vector_files import Refused
 from retrieval.index.vector_index import IndexFacts, VectorIndex
 
 INDEX_DIRECTORY, VERDICT_FILE = "index", "verdict.json"
@@ -36,6 +37,11 @@ class RebuiltIndex:
     verdict: Verdict
     merging: Merging
     """What became of increments since the last build."""
+
+    @property
+    def refused(self) -> Sequence[Refused]:
+        """What of the source is left out because it cannot be used."""
+        return self.merging.source.refused
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +64,8 @@ class IndexBuilder:
     """Threads that train."""
     told: Callable[[str, int, int], None] = lambda _step, _done, _of: None
     """Hears which step has done how much of how much."""
+    left_out: Callable[[Sequence[Refused]], None] = lambda _refused: None
+    """Hears what of a source cannot be used, before anything is built of the rest."""
 
     @property
     def store(self) -> ArtifactStore:
@@ -84,6 +92,8 @@ class IndexBuilder:
         with workplace(self.root, name, INDEXES.noun) as building:
             self.store.require_kind(name)
             given = source(building) if callable(source) else source
+            if given.refused:
+                self.left_out(given.refused)
             merge_in = merging(given, merge, self._changes(name))
             index = build_vector_index(
                 merge_in.source, plan, building / _WORK, apply=self.apply, threads=self.threads, told=self.told

@@ -22,6 +22,7 @@ from retrieval.images import ImageLimits, decode_image
 from retrieval.index import steps
 from retrieval.index.search import Floats
 from retrieval.index.tables import ID_COLUMN, VECTOR_COLUMN, matrix_of
+from retrieval.index.vector_files import Refused
 
 IMAGES = "images"
 """Kind of a source of pictures."""
@@ -52,14 +53,6 @@ class PictureEncoder:
     dimension: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RefusedPicture:
-    """A picture that cannot be used."""
-
-    id: Any
-    reason: str
-
-
 class EmbeddedPictures:
     """A source of an index: those of some pictures that could be used."""
 
@@ -75,13 +68,12 @@ class EmbeddedPictures:
         self.ids: pl.Series = used[ID_COLUMN]
         refused = self._rows.filter(pl.col(REASON_COLUMN).is_not_null())
         self.refused = tuple(
-            RefusedPicture(id=each, reason=reason) for each, reason in refused.select(ID_COLUMN, REASON_COLUMN).rows()
+            Refused(each, f"{each}: {reason}") for each, reason in refused.select(ID_COLUMN, REASON_COLUMN).rows()
         )
         if not len(self.ids):
-            first = self.refused[0]
             raise DatasetError(
                 f"none of the {len(self.refused):,} pictures of {pictures.source} can be used; the first, "
-                f"{first.id!r}: {first.reason}"
+                f"{self.refused[0].reason}"
             )
         keys = used.sort(ID_COLUMN).select(ID_COLUMN, KEY_COLUMN)
         self.facts = {
@@ -113,8 +105,6 @@ class PicturesToEmbed:
     told: Told
     workers: int | None = None
     """Processes that embed, each with an encoder of its own; None: as many as the cluster has processors."""
-    refused: tuple[RefusedPicture, ...] = ()
-    """What could not be used, once it was called."""
 
     def __call__(self, building: Path) -> EmbeddedPictures:
         """Embed what is not embedded yet, into a folder of `building`.
@@ -130,9 +120,7 @@ class PicturesToEmbed:
         if len(left):
             with self.connected():
                 self._embed(left, work)
-        embedded = EmbeddedPictures(self.pictures, self.encoder, work)
-        self.refused = embedded.refused
-        return embedded
+        return EmbeddedPictures(self.pictures, self.encoder, work)
 
     def _embed(self, left: pl.DataFrame, work: Path) -> None:
         total = len(self.pictures.wanted)

@@ -17,10 +17,11 @@ from recollect.indexes.building import INDEX_DIRECTORY, IndexBuilder, open_versi
 from recollect.indexes.embedding import PicturesToEmbed
 from retrieval.errors import IndexingError
 from retrieval.index.changes import Changes
-from retrieval.index.increment_input import Refused, usable_ids, usable_vectors
+from retrieval.index.increment_input import usable_ids, usable_vectors
 from retrieval.index.increments import REBUILD_FROM, changed_share, write_changed
 from retrieval.index.quality import Verdict, judge
 from retrieval.index.tables import VectorTable
+from retrieval.index.vector_files import Refused
 from retrieval.index.vector_index import VectorIndex
 
 _STAGE, _ADDED = "increment", "added"
@@ -88,8 +89,7 @@ def add_pictures(
                 "of that type in a table"
             )
         given = VectorTable(embedded.ids, np.concatenate(list(embedded.batches())))
-        refused = [Refused(each.id, f"{each.id}: {each.reason}") for each in embedded.refused]
-        return replace(_adding(live, given, refused), made_in=building / _ADDED)
+        return replace(_adding(live, given, list(embedded.refused)), made_in=building / _ADDED)
 
     return _increment(builder, name, change)
 

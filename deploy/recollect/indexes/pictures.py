@@ -103,7 +103,15 @@ def _with_ids(source: Path, wanted: pl.DataFrame) -> pl.DataFrame:
         raise DatasetError(
             f"{source} must have one row for each {ID_COLUMN}, {twice[0]!r} came more than once; keep one"
         )
-    return wanted if ids.dtype == pl.String else wanted.cast({ID_COLUMN: pl.Int64})
+    if ids.dtype == pl.String:
+        return wanted
+    taken = ids.cast(pl.Int64, strict=False)
+    if taken.null_count():
+        raise DatasetError(
+            f"{source} must have numbers below 2**63 as {ID_COLUMN}, got {ids[int(taken.is_null().arg_max() or 0)]}; "
+            "number the pictures anew, or make all ids strings"
+        )
+    return wanted.with_columns(taken)
 
 
 def _require_columns(table: Path, schema: Mapping[str, pl.DataType], first: Mapping[str, pl.DataType]) -> None:

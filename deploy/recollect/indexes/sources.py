@@ -1,6 +1,6 @@
 """Open what an index is built of: items of a model, Parquet files of id and vector, pictures, those of a gallery."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ def model_items(settings: Settings, reference: str) -> ArrayVectors:
     return ArrayVectors(pl.Series("id", ids), vectors, {"kind": MODEL, "model": named})
 
 
-def parquet_files(paths: Sequence[Path]) -> VectorSource:
-    """Files, or the `*.parquet` of folders, with columns id and vector."""
-    return ParquetVectors(files_of(paths))
+def parquet_files(settings: Settings, paths: Sequence[Path], told: Callable[[str, int, int], None]) -> VectorSource:
+    """Files, or the `*.parquet` of folders, with columns id and vector; `told` hears of the step "checking"."""
+    return ParquetVectors(
+        files_of(paths), max_bad_rows=settings.index_max_bad_rows, told=lambda done, of: told("checking", done, of)
+    )
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:

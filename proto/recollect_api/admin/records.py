@@ -164,6 +164,16 @@ class MergedChanges:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RefusedVector:
+    """A row of a source that cannot be used."""
+
+    id: str
+    """Empty where it has none."""
+    reason: str
+    """What is wrong with it, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class BuildOperation:
     """A build of an index, as far as it is."""
 
@@ -184,6 +194,10 @@ class BuildOperation:
     version: str
     """The version that was made, also one that may not answer; empty where there is none."""
     request_id: str
+    refused: tuple[RefusedVector, ...]
+    """Rows of the source that are left out because they cannot be used, the first ones."""
+    refused_count: int
+    """How many these are in all."""
     done: bool
     """Whether it has ended: `made` or `error` is there then."""
     made: IndexVersion | None

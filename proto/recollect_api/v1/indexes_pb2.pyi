@@ -283,6 +283,8 @@ class IndexesBuildMetadata(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    REFUSED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the index."""
     label: _builtins.str
@@ -293,6 +295,8 @@ class IndexesBuildMetadata(_message.Message):
     """The version that it made, where it made one: also where that may not answer."""
     request_id: _builtins.str
     """`IndexesBuildRequest.request_id`."""
+    refused_count: _builtins.int
+    """How many rows are left out so."""
     @_builtins.property
     def source(self) -> Global___VectorSource:
         """What it is built of."""
@@ -307,7 +311,11 @@ class IndexesBuildMetadata(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___BuildStep]:
-        """The steps that have begun, in their order: such as reading, training, adding, merging, judging, publishing."""
+        """The steps that have begun, in their order: such as checking, reading, training, adding, merging, judging, publishing."""
+
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedVector]:
+        """Rows of the source that cannot be used and are left out, the first 100 of them."""
 
     def __init__(
         self,
@@ -321,14 +329,42 @@ class IndexesBuildMetadata(_message.Message):
         cancel_requested: _builtins.bool = ...,
         version: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        refused: _abc.Iterable[Global___RefusedVector] | None = ...,
+        refused_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "create_time", b"create_time", "end_time", b"end_time", "label", b"label", "name", b"name", "request_id", b"request_id", "source", b"source", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_requested", b"cancel_requested", "create_time", b"create_time", "end_time", b"end_time", "label", b"label", "name", b"name", "refused", b"refused", "refused_count", b"refused_count", "request_id", b"request_id", "source", b"source", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IndexesBuildMetadata: _TypeAlias = IndexesBuildMetadata  # noqa: Y015
+
+@_typing.final
+class RefusedVector(_message.Message):
+    """A row of a source that cannot be used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id as a text; empty where it has none."""
+    reason: _builtins.str
+    """What is wrong with it, and what to do."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedVector: _TypeAlias = RefusedVector  # noqa: Y015
 
 @_typing.final
 class BuildStep(_message.Message):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import polars as pl
 import psutil
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_build_tells_its_steps_and_the_version_that_it_made(admin: AdminClient
     assert (begun.done, begun.index, begun.label, begun.request_id) == (False, "items", "stable", "night-1")
     ended = admin.wait_operation(begun.name, on_progress=seen.append, timeout_s=60)
     version = ended.result()
-    assert [step.name for step in ended.steps] == ["reading", "training", "adding", "judging", "publishing"]
+    assert [step.name for step in ended.steps] == ["checking", "reading", "training", "adding", "judging", "publishing"]
     assert all(step.done == step.total and step.end_time is not None for step in ended.steps)
     assert ended.create_time is not None
     assert ended.end_time is not None
@@ -66,12 +67,27 @@ def test_a_build_tells_its_steps_and_the_version_that_it_made(admin: AdminClient
     assert left(var) == set()
 
 
+def test_rows_that_cannot_be_used_are_left_out_and_told_without_paths(admin: AdminClient, var: Path) -> None:
+    frame = pl.read_parquet(var / "vectors" / "small.parquet")
+    vectors = frame["vector"].to_list()
+    vectors[7] = [float("nan")] * 16
+    ids = [None, *frame["id"][1:]]
+    pl.DataFrame([pl.Series("id", ids), pl.Series("vector", vectors)]).write_parquet(var / "vectors" / "bad.parquet")
+    ended = admin.wait_operation(admin.build_index("items", files=["bad.parquet"]).name)
+    assert ended.result().vectors == 498
+    assert ended.refused_count == 2
+    assert [(each.id, each.reason) for each in ended.refused] == [
+        ("", "row 0 of bad.parquet has no id; name it"),
+        (str(ids[7]), f"the vector of id {ids[7]} must be finite; embed it again or leave it out"),
+    ]
+
+
 @pytest.mark.slow
 def test_of_a_folder_and_with_what_was_asked_for(admin: AdminClient) -> None:
     options = {"kind": IndexKind.HNSW, "inner_product": True, "label": "", "recall_aim": 0.0, "seed": 3}
     operation = admin.build_index("items", files=["nightly", "small.parquet"], **options)  # type: ignore[arg-type]
     # Both have the same ids.
-    with pytest.raises(NotPossible, match="there twice") as failed:
+    with pytest.raises(NotPossible, match="is there 2 times") as failed:
         admin.wait_operation(operation.name).result()
     assert failed.value.reason == "BUILD_FAILED"
     operation = admin.build_index("items", files=["nightly"], **options)  # type: ignore[arg-type]

@@ -87,7 +87,8 @@ def test_a_publication_that_was_cut_off_is_no_version(store: ArtifactStore, mode
         pytest.param("twin@stable", "there is no label of 'twin'", id="name"),
         pytest.param("dare/nothing", "no version 'nothing' of 'dare' in .* versions there: 2026", id="version"),
         pytest.param("../../nowhere", "neither name@label, name/version nor a directory", id="outside"),
-        pytest.param("nothing", "neither name@label", id="word"),
+        pytest.param("nothing", "neither name@label, name/version nor a directory$", id="word"),
+        pytest.param("dare", "a directory; say dare@stable for the one that answers", id="name alone"),
     ],
 )
 def test_what_does_not_exist_is_told_with_what_does(

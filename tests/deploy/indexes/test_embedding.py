@@ -115,7 +115,7 @@ def test_a_folder_is_embedded_in_parts_that_a_kill_leaves(
     found, alone = vectors_of(embedded), expected(loaded, folder, names)
     for name in names:
         np.testing.assert_allclose(found[name], alone[name], atol=1e-5, err_msg=name)
-    reasons = {each.id: each.reason for each in source.refused}
+    reasons = {each.id: each.reason for each in embedded.refused}
     assert set(reasons) == set(BAD)
     assert "must have bytes, got none" in reasons["x-empty.png"]
     assert "must be at most 20 times as long as wide" in reasons["x-thin.png"]
@@ -146,7 +146,7 @@ def test_pictures_in_tables_are_embedded_and_what_is_there_is_not_embedded_again
     embedded = source(tmp_path / "work")
     assert embedded.ids.dtype == pl.Int64
     assert sorted(embedded.ids) == [number for number in range(COUNT) if number != 5]
-    assert [each.id for each in source.refused] == [5]
+    assert [each.id for each in embedded.refused] == [5]
     found, alone = vectors_of(embedded), expected(loaded, folder, names)
     for number, name in enumerate(names):
         if number != 5:
@@ -204,7 +204,7 @@ def test_of_a_picture_that_changed_the_new_vector_counts(folder: Path, encoder: 
     written(tmp_path, ["c", "a", "b"], [c, a, b], ["no", None, None], encoder.dimension)
     embedded = EmbeddedPictures(pictures, encoder, tmp_path)
     assert {name: vector[0] for name, vector in vectors_of(embedded).items()} == {"a": 1.0, "b": 0.0}
-    assert [(each.id, each.reason) for each in embedded.refused] == [("c", "no")]
+    assert [(each.id, each.reason) for each in embedded.refused] == [("c", "c: no")]
     assert embedded.facts["encoder"] == ENCODER
     assert embedded.facts["maker"] == encoder.fingerprint
 
@@ -213,7 +213,7 @@ def test_where_none_can_be_used_the_first_is_told(folder: Path, encoder: Picture
     (tmp_path / "list.csv").write_text(f"image,id\n{folder}/x-text.jpg,c\n")
     pictures = read_pictures(tmp_path / "list.csv")
     written(tmp_path, ["c"], pictures.wanted["key"].to_list(), ["no picture"], encoder.dimension)
-    with pytest.raises(DatasetError, match=r"none of the 1 pictures of .* the first, 'c': no picture"):
+    with pytest.raises(DatasetError, match=r"none of the 1 pictures of .* the first, c: no picture"):
         EmbeddedPictures(pictures, encoder, tmp_path)
 
 

@@ -80,11 +80,25 @@ def test_a_picture_that_is_written_anew_has_another_key(photos: Path) -> None:
         ({"id": [1.5], "image": ["a"]}, "whole numbers or strings as id, got Float64"),
         ({"image": [b"a"]}, "must have a column id beside pictures without paths"),
         ({"id": ["x", "x"], "image": ["a", "b"]}, "one row for each id, 'x' came more than once"),
+        (
+            {"id": pl.Series([1, 2**63], dtype=pl.UInt64), "image": ["a", "b"]},
+            r"numbers below 2\*\*63 as id, got 9223372036854775808",
+        ),
         ({"id": ["x", None], "image": ["a", "b"]}, "row 1: id must not be empty"),
         ({"id": ["x", "y"], "image": ["a", ""]}, "row 1: image must not be empty"),
         ({"id": pl.Series([], dtype=pl.String), "image": pl.Series([], dtype=pl.String)}, "has no pictures"),
     ],
-    ids=["no image", "numbers", "id of floats", "no id", "id twice", "id missing", "path missing", "nothing"],
+    ids=[
+        "no image",
+        "numbers",
+        "id of floats",
+        "no id",
+        "id twice",
+        "id too large",
+        "id missing",
+        "path missing",
+        "nothing",
+    ],
 )
 def test_a_table_that_names_no_pictures_is_refused(columns: dict[str, Any], match: str, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=match):

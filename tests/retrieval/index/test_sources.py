@@ -33,7 +33,7 @@ def ordered(source: ParquetVectors | ArrayVectors, path: Path) -> tuple[list, np
 def test_vectors_stand_in_the_order_of_their_ids(
     vector_type: object, batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retrieval.index.sources._BATCH", batch)
+    monkeypatch.setattr("retrieval.index.vector_files._BATCH", batch)
     values = VECTORS.astype(int).tolist()
     first = written(tmp_path / "a.parquet", [9, -4], values[:2], vector_type=vector_type)
     second = written(tmp_path / "b.parquet", [5, 7], values[2:], vector_type=vector_type)
@@ -73,19 +73,96 @@ def test_other_columns_are_refused(frame: dict, match: str, tmp_path: Path) -> N
         ParquetVectors([tmp_path / "a.parquet"])
 
 
+@pytest.mark.parametrize("batch", [1, 7, 16_384])
+def test_rows_that_cannot_be_used_are_left_out_and_told(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.index.vector_files._BATCH", batch)
+    vectors: list = np.random.default_rng(2).normal(size=(1_000, 3)).tolist()
+    ids: list = [10 * number for number in range(1_000)]
+    vectors[1], vectors[2], vectors[3] = [1.0, 2.0], None, []
+    vectors[400], vectors[401], vectors[402] = [1.0, float("nan"), 0.0], [1.0, None, 0.0], [0.0, 1e300, 0.0]
+    ids[500], ids[701], ids[702] = None, 7_000, 7_000
+    first = written(tmp_path / "a.parquet", ids[:600], vectors[:600], vector_type=pl.List(pl.Float64))
+    second = written(tmp_path / "b.parquet", ids[600:], vectors[600:], vector_type=pl.List(pl.Float64))
+    told: list[tuple[int, int]] = []
+    source = ParquetVectors([first, second], told=lambda done, of: told.append((done, of)))
+    assert told[-1] == (1_000, 1_000)
+    assert {each.id: each.reason.partition(";")[0] for each in source.refused} == {
+        10: "the vector of id 10 must have 3 numbers, as those of most rows, got 2",
+        20: "the vector of id 20 is empty",
+        30: "the vector of id 30 is empty",
+        4000: "the vector of id 4000 must be finite",
+        4010: "the vector of id 4010 must be finite",
+        4020: "the vector of id 4020 must be finite",
+        None: f"row 500 of {first} has no id",
+        7000: "id 7000 is there 3 times",
+    }
+    assert source.facts["refused"] == len(source.refused) == 8
+    left = [row for row in range(1_000) if row not in {1, 2, 3, 400, 401, 402, 500, 700, 701, 702}]
+    found, matrix = ordered(source, tmp_path / "v.npy")
+    assert found == [ids[row] for row in left]
+    np.testing.assert_array_equal(matrix, np.array([vectors[row] for row in left], dtype=np.float32))
+
+
+def test_more_bad_rows_than_are_allowed_are_not_left_out(tmp_path: Path) -> None:
+    vectors = [[1.0, float(number)] for number in range(200)]
+    vectors[5][0] = vectors[150][0] = float("nan")
+    path = written(tmp_path / "a.parquet", list(range(200)), vectors, vector_type=pl.List(pl.Float32))
+    assert len(ParquetVectors([path]).ids) == 198
+    match = r"more than 0\.50% of 200 rows .*\(max_bad_rows\).* the first: the vector of id 5 must be finite"
+    with pytest.raises(IndexingError, match=match):
+        ParquetVectors([path], max_bad_rows=0.005)
+    twice = written(tmp_path / "b.parquet", [1, 1, *range(2, 200)], [[1.0, 2.0]] * 200)
+    assert len(ParquetVectors([twice]).ids) == 198
+    with pytest.raises(IndexingError, match="the first: id 1 is there 2 times; keep one"):
+        ParquetVectors([twice], max_bad_rows=0.005)
+
+
 @pytest.mark.parametrize(
-    ("vectors", "match"),
+    ("vectors", "reason"),
     [
-        pytest.param([[1.0, 2.0], [1.0]], r"all have 2 numbers as the first one, row 1 of .* has 1", id="shorter"),
-        pytest.param([[1.0, 2.0], None], "row 1 of .* has 0", id="missing"),
-        pytest.param([[1.0, 2.0], []], "row 1 of .* has 0", id="empty"),
-        pytest.param([[1.0, 2.0], [1.0, None]], "that of id 8 is not", id="a number missing"),
+        pytest.param([[1.0, 2.0], [1.0], [3.0, 4.0]], "id 8 must have 2 numbers, as those of most", id="shorter"),
+        pytest.param([[1.0], [1.0, 2.0], [3.0, 4.0]], "id 7 must have 2 numbers, as those of most", id="the first"),
+        pytest.param([None, [1.0, 2.0], [3.0, 4.0]], "vector of id 7 is empty", id="missing"),
+        pytest.param([None, None, None], "vector of id 7 is empty", id="all missing"),
     ],
 )
-def test_vectors_that_do_not_fit_are_named(vectors: list, match: str, tmp_path: Path) -> None:
-    path = written(tmp_path / "a.parquet", [7, 8], vectors, vector_type=pl.List(pl.Float64))
-    with pytest.raises(IndexingError, match=match):
-        ordered(ParquetVectors([path]), tmp_path / "v.npy")
+def test_a_bad_row_is_told_wherever_it_is(vectors: list, reason: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", [7, 8, 9], vectors, vector_type=pl.List(pl.Float64))
+    with pytest.raises(IndexingError, match=reason):
+        ParquetVectors([path], max_bad_rows=0)
+
+
+def test_ids_that_no_int64_holds_are_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", [2**63, 1], VECTORS[:2].tolist(), id_type=pl.UInt64)
+    source = ParquetVectors([path], max_bad_rows=0.5)
+    assert source.ids.to_list() == [1]
+    assert [each.id for each in source.refused] == [2**63]
+    assert "must be below 2**63" in source.refused[0].reason
+
+
+def test_files_with_ids_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    numbers = written(tmp_path / "a.parquet", [1], VECTORS[:1].tolist())
+    names = written(tmp_path / "b.parquet", ["1"], VECTORS[:1].tolist())
+    with pytest.raises(IndexingError, match=r"b\.parquet must have whole numbers as id, as .*a\.parquet, got strings"):
+        ParquetVectors([numbers, names])
+
+
+def test_a_file_that_is_written_anew_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    source = ParquetVectors([written(tmp_path / "a.parquet", [1, 2], VECTORS[:2].tolist())])
+    written(tmp_path / "a.parquet", [1, 2, 3], VECTORS[:3].tolist())
+    with pytest.raises(IndexingError, match="was changed while it was read; build again"):
+        list(source.batches())
+
+
+def test_a_file_that_is_damaged_further_in_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", list(range(50_000)), np.zeros((50_000, 4), dtype=np.float32))
+    content = bytearray(path.read_bytes())
+    content[100 : len(content) // 2] = bytes(len(content) // 2 - 100)
+    path.write_bytes(content)
+    with pytest.raises(IndexingError, match=r"a\.parquet cannot be read from row \d+ on"):
+        ParquetVectors([path])
 
 
 def test_what_is_no_parquet_is_named(tmp_path: Path) -> None:
