@@ -21,6 +21,9 @@ def check_history(query: Tensor, keys: Table, rows: Tensor, offsets: Tensor, rec
     # Asked one by one on a CPU, where short calls last microseconds.
     if not (query.is_cpu and _is_on_cpu(keys) and rows.is_cpu and offsets.is_cpu and _is_on_cpu(recency_bias)):
         _check_places(query, keys=keys, rows=rows, offsets=offsets, recency_bias=recency_bias)
+    if query.shape[2] == 0:
+        raise ValueError(f"query must be [B, T, d] with d at least 1, got {tuple(query.shape)}")
+    _check_precision(query, "keys", keys)
     if keys.shape[1] != query.shape[2]:
         raise ValueError(
             f"keys must be [V, {query.shape[2]}] to match query {tuple(query.shape)}, got {tuple(keys.shape)}"
@@ -62,11 +65,19 @@ def _check_places(query: Tensor, **others: Table | None) -> None:
                 raise ValueError(f"{name} must be on {query.device} as query is, got {tensor.device}; move it there")
 
 
+def _check_precision(query: Tensor, name: str, table: Table) -> None:
+    """Raise ValueError where one of both is fp64 and the other is not."""
+    found = table.dtype if isinstance(table, Tensor) else torch.float32
+    if (query.dtype == torch.float64) != (found == torch.float64):
+        raise ValueError(f"{name} and query must both be float64 or neither, got {found} and {query.dtype}; cast one")
+
+
 def check_values(query: Tensor, keys: Table, values: Table, recency_values: Tensor | None) -> None:
     """Raise ValueError unless `values` [V, e] holds a row for each of `keys` [V, d] and `recency_values` is [P, r]."""
     check_table("values", values)
     if not (query.is_cpu and _is_on_cpu(values) and _is_on_cpu(recency_values)):
         _check_places(query, values=values, recency_values=recency_values)
+    _check_precision(query, "values", values)
     if values.shape[0] != keys.shape[0]:
         raise ValueError(
             f"values must be [{keys.shape[0]}, e] to match keys {tuple(keys.shape)}, got {tuple(values.shape)}"

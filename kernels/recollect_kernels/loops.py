@@ -181,7 +181,8 @@ def stored(table: Table, rows: Tensor) -> Stored | None:
         numbers, scales, scaled = table, NO_TENSOR, False
     kinds = _KINDS.get((numbers.dtype, rows.dtype))
     if kinds is None:
-        rows = rows.to(torch.int32)
+        # What int32 does not hold is in no table, and must not come to be a row of one.
+        rows = rows.clamp(-1, torch.iinfo(torch.int32).max).to(torch.int32)
         kinds = _KINDS[numbers.dtype, torch.int32]
     return Stored(numbers, scales, scaled, plain(rows, rows.dtype), kinds)
 

@@ -176,6 +176,9 @@ def test_int8_rows_stand_within_half_a_step() -> None:
     [
         pytest.param({"query": torch.zeros(2, 4)}, r"query must be \[B, T, d\]", id="query-rank"),
         pytest.param({"keys": torch.zeros(5, 3)}, r"keys must be \[V, 4\]", id="key-width"),
+        pytest.param({"query": torch.zeros(2, 1, 0), "keys": torch.zeros(5, 0)}, "with d at least 1", id="no-width"),
+        pytest.param({"keys": torch.zeros(5, 4).double()}, "keys and query must both be float64 or neither", id="fp64"),
+        pytest.param({"query": torch.zeros(2, 1, 4).double()}, "must both be float64 or neither", id="fp64-query"),
         pytest.param({"rows": torch.zeros(3)}, r"rows must be \[E\] int32 or int64", id="row-type"),
         pytest.param({"offsets": torch.tensor([0, 3])}, r"offsets must be \[3\]", id="offset-count"),
         pytest.param({"k": 0}, "k must be at least 1", id="k"),
@@ -203,3 +206,29 @@ def test_no_gradient_is_kept(backend: Backend) -> None:
     query = torch.randn(1, 2, 4).requires_grad_()
     found = behavior_search(query, keys, torch.arange(9), torch.tensor([0, 9]), k=3, recency_bias=bias, backend=backend)
     assert not found.scores.requires_grad
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.usefixtures("way")
+def test_a_caller_s_autocast_changes_nothing(backend: Backend) -> None:
+    generator = torch.Generator().manual_seed(3)
+    query, keys = torch.randn(1, 3, 16, generator=generator), torch.randn(2_000, 16, generator=generator)
+    history = query, keys, torch.arange(2_000), torch.tensor([0, 2_000])
+    alone = behavior_search(*history, k=20, backend=backend)
+    with torch.autocast("cpu", torch.bfloat16):
+        within = behavior_search(*history, k=20, backend=backend)
+    assert torch.equal(within.positions, alone.positions)
+    assert torch.equal(within.scores, alone.scores)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("row", [2**32 + 1, -(2**32) + 1, 2**62], ids=["above", "below", "far"])
+@pytest.mark.parametrize("stored", ["fp32", "fp16", "int8"])
+@pytest.mark.usefixtures("way")
+def test_a_row_that_int32_does_not_hold_is_refused(stored: str, row: int, backend: Backend) -> None:
+    plain = torch.randn(10, 4)
+    keys = {"fp32": plain, "fp16": plain.half(), "int8": quantize_rows(plain)}[stored]
+    with pytest.raises(ValueError, match=rf"rows must lie in \[0, 10\).* got {row} at 1"):
+        behavior_search(
+            torch.randn(1, 1, 4), keys, torch.tensor([2, row, 3]), torch.tensor([0, 3]), k=2, backend=backend
+        )

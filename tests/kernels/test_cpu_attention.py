@@ -321,10 +321,10 @@ def test_half_precision_beside_the_tables(name: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", POOLS)
-@pytest.mark.parametrize("name", ["query", "values", "recency_bias"])
-def test_fp64_stays_fp64(name: str, how: str) -> None:
+@pytest.mark.parametrize("tables", [("query", "keys", "values"), LEAVES], ids=["tables", "all"])
+def test_fp64_stays_fp64(tables: tuple[str, ...], how: str) -> None:
     given = draw([30, 4], 2)
-    for leaf in LEAVES if name != "recency_bias" else ("recency_bias", "values", "recency_values"):
+    for leaf in tables:
         given[leaf] = given[leaf].double()
     output = pool(cpu, given, how)[0]
     assert output.dtype == torch.float64

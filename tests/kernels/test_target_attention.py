@@ -123,3 +123,61 @@ def test_what_pads_a_short_history_adds_nothing(pool: str, backend: Backend) -> 
     positions = torch.tensor([[[0, 1]], [[0, -1]]]) if pool == "kept" else None
     output = target_attention(*history, positions=positions, backend=backend).output
     assert output.flatten().tolist() == [1.5, 2.0]
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("stored", ["fp32", "fp16"])
+def test_positions_beyond_a_history_are_left_out(stored: str, backend: Backend) -> None:
+    values = torch.eye(4).to(torch.float16 if stored == "fp16" else torch.float32)
+    rows, offsets = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2, 4])
+    positions = torch.tensor([[[0, 2]], [[1, 9]]])
+    pooled = target_attention(torch.ones(2, 1, 4), values, values, rows, offsets, positions=positions, backend=backend)
+    assert pooled.weights is not None
+    assert pooled.weights.tolist() == [[[1.0, 0.0]], [[1.0, 0.0]]]
+    assert pooled.output.tolist() == [[[1.0, 0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 1.0]]]
+
+
+def test_positions_beyond_a_history_have_no_gradient() -> None:
+    given = inputs([3, 3], 1)
+    given["rows"] = torch.arange(6)
+    positions = torch.tensor([[[1, 4]], [[0, 5]]])
+    target_attention(**given, positions=positions).output.sum().backward()
+    for name in ("keys", "values"):
+        touched = given[name].grad
+        assert touched is not None
+        assert set(touched.abs().sum(1).nonzero().flatten().tolist()) <= {1, 3}
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("pool", ["kept", "whole"])
+@pytest.mark.parametrize("name", ["recency_values", "recency_bias"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_what_depends_on_recency_is_taken_in_any_precision(
+    dtype: torch.dtype, name: str, pool: str, backend: Backend
+) -> None:
+    given = inputs([5, 2], 2)
+    positions = torch.tensor([[[0, 4]] * 2, [[1, -1]] * 2]) if pool == "kept" else None
+    rounded = given[name].detach().to(dtype)
+    found = target_attention(**{**given, name: rounded}, positions=positions, backend=backend).output
+    expected = target_attention(**{**given, name: rounded.float()}, positions=positions, backend=backend).output
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["keys", "values"])
+def test_fp64_beside_fp32_is_refused(name: str) -> None:
+    given = inputs([3], 2)
+    given[name] = given[name].double()
+    with pytest.raises(ValueError, match=f"{name} and query must both be float64 or neither, got torch.float64"):
+        target_attention(**given)
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+@pytest.mark.parametrize("pool", ["kept", "whole"])
+def test_a_caller_s_autocast_changes_nothing(pool: str, backend: Backend) -> None:
+    given = inputs([40, 3], 2)
+    positions = torch.tensor([[[0, 30]] * 2, [[1, 2]] * 2]) if pool == "kept" else None
+    alone = target_attention(**given, positions=positions, backend=backend).output
+    with torch.autocast("cpu", torch.bfloat16):
+        within = target_attention(**given, positions=positions, backend=backend).output
+    assert torch.equal(within, alone)

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
+from recollect_kernels.autocast import in_own_precision
 from recollect_kernels.behavior_search import reference
 from recollect_kernels.behavior_search.ordering import PADDING_KEY, position_of_key, sort_key
 from recollect_kernels.ragged import subset
@@ -22,6 +23,7 @@ _GROUPS_A_RESULT = 4
 
 
 @torch.no_grad()
+@in_own_precision
 def search(
     query: Float[Tensor, "b t d"],
     keys: Table,

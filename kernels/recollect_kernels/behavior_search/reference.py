@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
+from recollect_kernels.autocast import in_own_precision
 from recollect_kernels.behavior_search.ordering import PADDING_KEY, sort_key
 from recollect_kernels.ragged import pad_left
 from recollect_kernels.tables import Table, at_least_fp32, gather_rows
@@ -13,6 +14,7 @@ _TILE = 1 << 24
 
 
 @torch.no_grad()
+@in_own_precision
 def search(
     query: Float[Tensor, "b t d"],
     keys: Table,
@@ -31,7 +33,7 @@ def search(
     if kept == 0 or targets == 0:
         return scores, positions
     behaviours = gather_rows(keys, padded)  # [B, L, d]
-    bias = None if recency_bias is None else bias_by_column(at_least_fp32(recency_bias), longest)  # [L]
+    bias = None if recency_bias is None else bias_by_column(recency_bias.to(behaviours.dtype), longest)  # [L]
     step = max(1, _TILE // max(1, batch * longest))
     for start in range(0, targets, step):
         part = slice(start, start + step)

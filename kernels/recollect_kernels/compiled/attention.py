@@ -37,7 +37,7 @@ BLOCK = 128
 
 @njit(nogil=True)
 def find(rows, n_rows, begin, length, positions, first, k, found, recencies, places):
-    """Rows of the behaviours at k positions, their recencies, and which of the k they are.
+    """Rows of the behaviours at k positions within the history, their recencies, and which of the k they are.
 
     Empty `rows` stand for tables that hold the row of each position in turn. Returns how many there are, or -1 where a
     row is outside [0, n_rows).
@@ -45,12 +45,12 @@ def find(rows, n_rows, begin, length, positions, first, k, found, recencies, pla
     n = 0
     for i in range(first, first + k):
         position = positions[at(i)]
-        if position >= 0:
+        if 0 <= position < length:
             row = i if len(rows) == 0 else np.int64(rows[at(min(begin + position, len(rows) - 1))])
             if row < 0 or row >= n_rows:
                 return -1
             found[at(n)] = row
-            recencies[at(n)] = max(length - 1 - position, 0)
+            recencies[at(n)] = length - 1 - position
             places[at(n)] = i
             n += 1
     return n

@@ -37,10 +37,10 @@ def target_attention(
     """Softmax of `query · keys[row] + recency_bias[recency]` over the behaviours at `positions` alone, times their
     values.
 
-    `positions` come from `behavior_search`; None pools the whole history. `recency_values` adds a value that depends on
-    recency alone, concatenated behind the table's. Gradients reach query, keys, values and both recency arguments
-    through the pooled behaviours only, in an order of additions that is the same each time. Stage 2 of arXiv
-    2410.02604. `longest` is that of `behavior_search`.
+    `positions` come from `behavior_search`, and those outside a history are left out; None pools the whole history.
+    `recency_values` adds a value that depends on recency alone, concatenated behind the table's. Gradients reach query,
+    keys, values and both recency arguments through the pooled behaviours only, in an order of additions that is the
+    same each time. Stage 2 of arXiv 2410.02604. `longest` is that of `behavior_search`.
 
     Raises ValueError for arguments that do not fit, and for a backend that cannot run where the tensors are.
     """

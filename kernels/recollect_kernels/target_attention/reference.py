@@ -5,11 +5,13 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 from torch.nn.functional import embedding
 
+from recollect_kernels.autocast import in_own_precision
 from recollect_kernels.behavior_search.reference import bias_by_column
 from recollect_kernels.ragged import pad_left
 from recollect_kernels.tables import Table, at_least_fp32, gather_rows
 
 
+@in_own_precision
 def attend_all(
     query: Float[Tensor, "b t d"],
     keys: Table,
@@ -24,16 +26,17 @@ def attend_all(
     longest = padded.shape[1]
     scores = torch.einsum("btd,bld->btl", at_least_fp32(query), gather_rows(keys, padded))
     if recency_bias is not None:
-        scores = scores + bias_by_column(at_least_fp32(recency_bias), longest)
+        scores = scores + bias_by_column(recency_bias.to(scores.dtype), longest)
     weights = masked_softmax(scores, real.unsqueeze(1))
     # Whatever row stands for padding may be infinite, and 0 · inf is NaN.
     pooled = torch.einsum("btl,ble->bte", weights, gather_rows(values, padded).masked_fill(~real.unsqueeze(2), 0.0))
     if recency_values is not None:
         recency = torch.arange(longest - 1, -1, -1, device=rows.device).clamp(max=len(recency_values) - 1)
-        pooled = torch.cat([pooled, weights @ embedding(recency, recency_values)], dim=-1)
+        pooled = torch.cat([pooled, weights @ embedding(recency, recency_values.to(weights.dtype))], dim=-1)
     return pooled
 
 
+@in_own_precision
 def attend_kept(
     query: Float[Tensor, "b t d"],
     keys: Table,
@@ -44,15 +47,16 @@ def attend_kept(
     recency_bias: Float[Tensor, " p"] | None,
     recency_values: Float[Tensor, "q r"] | None,
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
-    """Pool the behaviours at `positions`, those at -1 left out."""
+    """Pool the behaviours at `positions`, those outside the history left out."""
     found = found_rows(rows, offsets, positions)
     scores = torch.einsum("btd,btkd->btk", at_least_fp32(query), gather_rows(keys, found))
     if recency_bias is not None:
         at = found_recency(offsets, positions, len(recency_bias))
-        scores = scores + embedding(at, at_least_fp32(recency_bias).unsqueeze(1)).squeeze(-1)
+        scores = scores + embedding(at, recency_bias.to(scores.dtype).unsqueeze(1)).squeeze(-1)
     return pool_scored(scores, values, rows, offsets, positions, recency_values)
 
 
+@in_own_precision
 def pool_scored(
     scores: Float[Tensor, "b t k"],
     values: Table,
@@ -61,21 +65,22 @@ def pool_scored(
     positions: Int64[Tensor, "b t k"],
     recency_values: Float[Tensor, "q r"] | None,
 ) -> tuple[Float[Tensor, "b t e_r"], Float[Tensor, "b t k"]]:
-    """Pool the behaviours at `positions` by these scores, those at -1 left out."""
-    kept = positions >= 0
+    """Pool the behaviours at `positions` by these scores, those outside the history left out."""
+    kept = (positions >= 0) & (positions < offsets.diff().view(-1, 1, 1))
     weights = masked_softmax(scores, kept)
     found = gather_rows(values, found_rows(rows, offsets, positions)).masked_fill(~kept.unsqueeze(3), 0.0)
     pooled = torch.einsum("btk,btke->bte", weights, found)
     if recency_values is not None:
         at = found_recency(offsets, positions, len(recency_values))
-        pooled = torch.cat([pooled, torch.einsum("btk,btkr->btr", weights, embedding(at, recency_values))], dim=-1)
+        beside = embedding(at, recency_values.to(weights.dtype))
+        pooled = torch.cat([pooled, torch.einsum("btk,btkr->btr", weights, beside)], dim=-1)
     return pooled, weights
 
 
 def found_rows(
     rows: Int[Tensor, " e"], offsets: Int[Tensor, " b_and_one"], positions: Int64[Tensor, "b t k"]
 ) -> Int64[Tensor, "b t k"]:
-    """Table rows of the behaviours at `positions`; any row of the table for those at -1."""
+    """Table rows of the behaviours at `positions`; any row of the table for those outside the history."""
     flat = (offsets[:-1].view(-1, 1, 1) + positions.clamp(min=0)).clamp(max=max(len(rows) - 1, 0))
     return rows[flat].long() if len(rows) else torch.zeros_like(positions)
 
