@@ -101,6 +101,16 @@ class Candidates:
     similarities: Floats
     """[C] how alike it and that behaviour are; 0 for what is popular."""
 
+    def with_popular(self, item_ids: Ids) -> "Candidates":
+        """These, and further ones [D] that are popular."""
+        count = len(item_ids)
+        return Candidates(
+            item_ids=np.concatenate([self.item_ids, item_ids]),
+            origins=np.concatenate([self.origins, np.full(count, int(Origin.POPULAR))]),
+            behaviours=np.concatenate([self.behaviours, np.full(count, -1)]),
+            similarities=np.concatenate([self.similarities, np.zeros(count, dtype=np.float32)]),
+        )
+
 
 _NO_CANDIDATES = Candidates(item_ids=_NONE, origins=_NONE, behaviours=_NONE, similarities=np.empty(0, dtype=np.float32))
 
@@ -115,18 +125,20 @@ def find_candidates(
     excluded: Ids | None = None,
     again: bool = False,
     allowed: Allowed | None = None,
+    known: Allowed | None = None,
 ) -> Candidates:
     """Candidates for a user with `history` [L], oldest first; `popular` is in descending order.
 
     Neighbours of the latest items and of those with the most attention are ordered by the sum of how alike they are to
     each; what is popular has the last places. With `again`, items of the history come first. Nothing of `excluded` is
     among them, and only what is `allowed`: where that leaves too few neighbours, more are looked up, as far as that can
-    bring any that what is popular would not.
+    bring any that what is popular would not. Only what the model has `known` is among them too, which is no reason to
+    look further.
     """
     recent = latest_distinct(history, config.recent)
-    found = _Found(_NONE if excluded is None else excluded, allowed)
+    found = _Found(_NONE if excluded is None else excluded, _both(known, allowed))
     if again:
-        own = history if allowed is None else history[allowed(history)]
+        own = history[found.may_be_shown(history)]
         found.repeat(latest_distinct(own, int(config.again_share * config.candidates)))
     popular_places = int(config.popular_share * config.candidates)
     wanted = config.candidates - popular_places
@@ -165,6 +177,13 @@ def most_attended(history: Ids, ranking: Ranking, count: int, *, but: Ids) -> Id
     return items[np.argsort(-attention, kind="stable")[:count]]
 
 
+def _both(first: Allowed | None, second: Allowed | None) -> Allowed | None:
+    """What passes both."""
+    if first is None or second is None:
+        return first or second
+    return lambda items: first(items) & second(items)
+
+
 class _Found:
     """Collects what items are like; the more behaviours an item is like, and the more, the better a candidate."""
 
@@ -173,6 +192,10 @@ class _Found:
         self._allowed = allowed
         self._own = _NONE
         self._parts = [_NO_CANDIDATES]
+
+    def may_be_shown(self, items: Ids) -> npt.NDArray[np.bool_]:
+        """Which of some items [C] may be candidates, so far as that does not depend on the user."""
+        return np.ones(len(items), dtype=np.bool_) if self._allowed is None else self._allowed(items)
 
     def repeat(self, items: Ids) -> None:
         """Let items of the history be candidates themselves."""
@@ -193,8 +216,7 @@ class _Found:
             ids, similarities = nearest.T.ravel(), nearness.T.ravel()
             because = np.tile(behaviours, len(ids) // len(behaviours))
             there = np.flatnonzero((ids >= 0) & ~np.isin(ids, self._unwanted))
-            if self._allowed is not None:
-                there = there[self._allowed(ids[there])]
+            there = there[self.may_be_shown(ids[there])]
             if k >= widest or self._count(ids[there]) >= wanted or (nearest[:, -1] < 0).all():
                 break
             k = min(widest, _WIDER * k)
@@ -245,8 +267,7 @@ class _Found:
         while count > 0 and begin < len(popular):
             part = popular[begin : begin + size]
             part = part[~np.isin(part, unwanted)]
-            if self._allowed is not None:
-                part = part[self._allowed(part)]
+            part = part[self.may_be_shown(part)]
             parts.append(part[:count])
             count, begin, size = count - len(parts[-1]), begin + size, 2 * size
         return np.concatenate(parts)

@@ -19,6 +19,9 @@ from recsys.recommending.candidates import (
 
 __all__ = ["Allowed", "Recommendations", "Recommender", "capped"]
 
+_NONE: Ids = np.empty(0, dtype=np.int64)
+_LOOKED_THROUGH = 4_096
+"""Popular items that are looked through first for categories that lack some."""
 _CERTAIN = 1e-7
 """Scores nearer to 0 or 1 than fp32 tells apart."""
 
@@ -69,21 +72,30 @@ class Recommender:
 
         `exclude_seen` leaves out what is in the history, `excluded` further items; `allowed` says which may be shown,
         and `popular` has all of those at least, most popular first, where they are known beforehand. Of one category at
-        most `most_of_a_category` are. Items that the model does not know are never shown. At least n candidates are
-        ranked, if there are as many.
+        most `most_of_a_category` are; where the candidates are of too few categories, what is popular of the others
+        fills up. Items that the model does not know are never shown. At least n candidates are ranked, if there are as
+        many.
         """
-        unwanted = [part for part in (excluded, history if exclude_seen else None) if part is not None]
+        parts = [_NONE, *([] if excluded is None else [excluded]), *([history] if exclude_seen else [])]
+        unwanted = np.concatenate(parts)
+        popular = self.popularity.item_ids if popular is None else popular
         found = find_candidates(
             history,
             self.neighbours,
             self.rank,
-            self.popularity.item_ids if popular is None else popular,
+            popular,
             replace(self.config, candidates=max(n, self.config.candidates)),
-            excluded=np.concatenate(unwanted) if unwanted else None,
+            excluded=unwanted,
             again=not exclude_seen,
             allowed=allowed,
+            known=self._known,
         )
-        return self.ranked(history, found, n, most_of_a_category=most_of_a_category)
+        best = self.ranked(history, found, n, most_of_a_category=most_of_a_category)
+        if most_of_a_category is not None and len(best.item_ids) < n:
+            more = self._of_other_categories(best.item_ids, n, most_of_a_category, popular, unwanted, found, allowed)
+            if len(more):
+                return self.ranked(history, found.with_popular(more), n, most_of_a_category=most_of_a_category)
+        return best
 
     def ranked(
         self, history: Ids, found: Candidates, n: int, *, most_of_a_category: int | None = None
@@ -95,7 +107,7 @@ class Recommender:
         # An item that the model has never seen has no score of its own.
         order = order[ranking.known[order]]
         if most_of_a_category is not None:
-            categories = self.catalogue.category_rows[self.catalogue.rows_of(found.item_ids)]
+            categories = self._categories_of(found.item_ids)
             order = order[capped(categories[order], most_of_a_category)]
         best = order[:n]
         return Recommendations(
@@ -106,6 +118,38 @@ class Recommender:
             similarities=found.similarities[best],
             candidates=len(found.item_ids),
         )
+
+    def _known(self, item_ids: Ids) -> npt.NDArray[np.bool_]:
+        """Which of some items [C] the model has seen."""
+        known: npt.NDArray[np.bool_] = self.catalogue.rows_of(item_ids) != UNKNOWN_ROW
+        return known
+
+    def _of_other_categories(
+        self,
+        shown: Ids,
+        n: int,
+        most: int,
+        popular: Ids,
+        unwanted: Ids,
+        found: Candidates,
+        allowed: Allowed | None,
+    ) -> Ids:
+        """What is most popular and may be shown beside `shown`, at most `most` of a category: as much as n lacks."""
+        begin, size, taken = 0, _LOOKED_THROUGH, shown
+        unwanted = np.concatenate([unwanted, found.item_ids])
+        while len(taken) < n and begin < len(popular):
+            part = popular[begin : begin + size]
+            part = part[self._known(part) & ~np.isin(part, unwanted)]
+            if allowed is not None:
+                part = part[allowed(part)]
+            taken = np.concatenate([taken, part])
+            taken = taken[capped(self._categories_of(taken), most)]
+            begin, size = begin + size, 2 * size
+        return taken[len(shown) : n]
+
+    def _categories_of(self, item_ids: Ids) -> npt.NDArray[np.int32]:
+        categories: npt.NDArray[np.int32] = self.catalogue.category_rows[self.catalogue.rows_of(item_ids)]
+        return categories
 
     def _worth(self, item_ids: Ids, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """[C] what candidates are ordered by: the log odds of interest, and the logarithm of their popularity.

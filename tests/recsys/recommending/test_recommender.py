@@ -137,6 +137,37 @@ def test_what_the_model_does_not_know_is_not_shown(recommender):
     assert got.scores.tolist() == pytest.approx([0.33, 0.32, 0.31, 0.30])
 
 
+def test_items_that_only_the_index_knows_take_nobodys_place(recommender):
+    class Newer(Decades):
+        def nearest(self, item_ids, k):
+            found, alike = super().nearest(item_ids, k)
+            return np.c_[found + 1_000, found], np.c_[alike + 0.1, alike]
+
+    newer = replace(recommender, neighbours=Newer())
+    got = newer.recommend(ids(12, 34), 12)
+    assert sorted(got.item_ids.tolist()) == sorted(recommender.recommend(ids(12, 34), 12).item_ids.tolist())
+    assert got.candidates == 12
+    again = newer.recommend(ids(2_000, 12, 34), 20, exclude_seen=False)
+    assert len(again.item_ids) == 20
+
+
+@pytest.mark.parametrize("looked_through", [1, 7, 4_096])
+def test_a_cap_is_filled_up_by_what_is_popular_of_other_categories(recommender, looked_through, monkeypatch):
+    monkeypatch.setattr("recsys.recommending.recommender._LOOKED_THROUGH", looked_through)
+    # Category 1 has what is most popular, 60 items; each of the others has three.
+    category_rows = np.r_[0, np.repeat(np.arange(2, 15), 3), np.ones(60, dtype=int)].astype(np.int32)
+    catalogue = replace(recommender.catalogue, category_rows=category_rows, category_ids=np.r_[-1, np.arange(14)])
+    narrow = replace(recommender, catalogue=catalogue)
+    for most in (1, 2, 3):
+        got = narrow.recommend(ids(), 14 * most, most_of_a_category=most)
+        counts = np.bincount(category_rows[got.item_ids], minlength=15)
+        assert counts.tolist() == [0] + [most] * 14
+        assert got.scores.tolist() == sorted(got.scores.tolist(), reverse=True)
+    got = narrow.recommend(ids(1, 99), 20, most_of_a_category=1, excluded=ids(4, 5), allowed=lambda items: items != 6)
+    assert sorted(category_rows[got.item_ids].tolist()) == [1, 2, *range(4, 15)]
+    assert not set(got.item_ids.tolist()) & {1, 99, 4, 5, 6}
+
+
 @pytest.mark.parametrize("most", [1, 2, 5])
 def test_a_cap_keeps_the_first_of_each(most):
     categories = np.random.default_rng(1).integers(0, 4, 30).astype(np.int32)
