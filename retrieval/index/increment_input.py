@@ -66,7 +66,7 @@ def read_ids_to_delete(path: Path) -> list[Any]:
                 f"{ID_COLUMN}"
             ) from error
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise IndexingError(f"{path} cannot be read as Parquet: {error}") from error
     id_type = frame.schema.get(ID_COLUMN)

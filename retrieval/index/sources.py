@@ -90,7 +90,7 @@ class ParquetVectors:
         IndexingError where more must be, and for a file that is missing, damaged or has no such columns.
         """
         self._files = VectorFiles(paths)
-        self._stamps = _stamps(paths)
+        self._stamps = {path: _stamp(path) for path in paths}
         count, done = self._files.count, 0
         ids, used, refused = [pl.Series(ID_COLUMN, [], self._files.id_type)], [np.zeros(0, dtype=np.bool_)], []
         self.dimension = 0
@@ -111,16 +111,16 @@ class ParquetVectors:
         self.refused: Sequence[Refused] = [*refused, *wrong]
         _require_few(len(self._used) - len(self.ids), count, max_bad_rows, self.refused)
         # A file that was written anew is another source, whatever its size.
-        self.facts: dict[str, Any] = {"kind": "parquet", "files": self._stamps}
+        self.facts: dict[str, Any] = {"kind": "parquet", "files": list(self._stamps.values())}
         if self.refused:
             self.facts["refused"] = len(self.refused)
 
     def batches(self) -> Iterator[Floats]:
         """The vectors in parts; IndexingError where a file was written anew since it was looked at."""
-        if _stamps(self._files.paths) != self._stamps:
-            raise IndexingError(f"{self._files.paths[0].parent} was changed while it was read; build again")
         at = 0
         for rows in self._files.batches():
+            if _stamp(rows.path) != self._stamps[rows.path]:
+                raise IndexingError(f"{rows.path} was changed while it was read; build again")
             used = pl.Series(self._used[at : at + len(rows)])
             yield matrix_of(rows.vectors.filter(used), self.dimension)
             at += len(rows)
@@ -132,9 +132,10 @@ def _usual_length(rows: VectorRows) -> int:
     return int(np.bincount(lengths[lengths > 0], minlength=1).argmax())
 
 
-def _stamps(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    found = [(path.resolve(), path.stat()) for path in paths]
-    return [{"path": str(path), "bytes": it.st_size, "modified_ns": it.st_mtime_ns} for path, it in found]
+def _stamp(path: Path) -> dict[str, Any]:
+    """Another one for a file that was written anew, or is at another place."""
+    state = path.stat()
+    return {"path": str(path.resolve()), "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
 
 
 def _require_few(bad: int, count: int, max_bad_rows: float, refused: Sequence[Refused]) -> None:

@@ -129,7 +129,7 @@ def kind_of(id_type: pl.DataType) -> str:
 def _id_type(path: Path) -> pl.DataType:
     """Int64 or String, as the ids of a file are taken; IndexingError where it has not both columns."""
     try:
-        columns: Mapping[str, pl.DataType] = pl.read_parquet_schema(path)
+        columns: Mapping[str, pl.DataType] = pl.scan_parquet(path, glob=False).collect_schema()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise IndexingError(f"{path} cannot be read as Parquet: {error}") from error
     id_type, vector_type = columns.get(ID_COLUMN), columns.get(VECTOR_COLUMN)

@@ -37,14 +37,14 @@ def read_pictures(source: Path) -> Pictures:
     if not tables:
         return _of_files(source)
     try:
-        schemas = [pl.read_parquet_schema(table) for table in tables]
+        schemas = [pl.scan_parquet(table, glob=False).collect_schema() for table in tables]
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DatasetError(f"{source} cannot be read as Parquet: {error}") from error
     for table, schema in zip(tables, schemas, strict=True):
         _require_columns(table, schema, schemas[0])
     if schemas[0][IMAGE_COLUMN] == pl.String:
         return _of_paths(source, tables)
-    return _of_tables(source, tables)
+    return _of_tables(source, tables, schemas)
 
 
 def _of_files(source: Path) -> Pictures:
@@ -53,7 +53,7 @@ def _of_files(source: Path) -> Pictures:
 
 
 def _of_paths(source: Path, tables: Sequence[Path]) -> Pictures:
-    frames = [pl.read_parquet(table) for table in tables]
+    frames = [pl.read_parquet(table, glob=False) for table in tables]
     ids = pl.concat([frame[ID_COLUMN if ID_COLUMN in frame.columns else IMAGE_COLUMN] for frame in frames])
     images = [(table.parent, each) for table, frame in zip(tables, frames, strict=True) for each in frame[IMAGE_COLUMN]]
     missing = next((row for row, (_, each) in enumerate(images) if not each), None)
@@ -62,13 +62,13 @@ def _of_paths(source: Path, tables: Sequence[Path]) -> Pictures:
     return _made(source, ids, [(folder / each).resolve() for folder, each in images])
 
 
-def _of_tables(source: Path, tables: Sequence[Path]) -> Pictures:
-    if any(ID_COLUMN not in pl.read_parquet_schema(table) for table in tables):
+def _of_tables(source: Path, tables: Sequence[Path], schemas: Sequence[Mapping[str, pl.DataType]]) -> Pictures:
+    if any(ID_COLUMN not in schema for schema in schemas):
         raise DatasetError(f"{source} must have a column {ID_COLUMN} beside pictures without paths; add one")
     parts = []
     for table in tables:
         state = table.stat()
-        ids = pl.read_parquet(table, columns=[ID_COLUMN])[ID_COLUMN]
+        ids = pl.read_parquet(table, columns=[ID_COLUMN], glob=False)[ID_COLUMN]
         parts.append(pl.DataFrame({ID_COLUMN: ids, KEY_COLUMN: f"{state.st_size}-{state.st_mtime_ns}"}))
     wanted = _with_ids(source, pl.concat(parts))
     return Pictures(source=source, wanted=wanted, tables=tuple(table.resolve() for table in tables))

@@ -105,6 +105,11 @@ def test_a_table_that_names_no_pictures_is_refused(columns: dict[str, Any], matc
         read_pictures(table(tmp_path / "t.parquet", **columns))
 
 
+def test_a_table_whose_name_has_brackets_is_that_table(tmp_path: Path) -> None:
+    table(tmp_path / "t1.parquet", id=[9, 8], image=[b"a", b"b"])
+    assert read_pictures(table(tmp_path / "t[1].parquet", id=[1], image=[b"c"])).wanted["id"].to_list() == [1]
+
+
 def test_parts_must_be_alike(tmp_path: Path) -> None:
     table(tmp_path / "0.parquet", id=["x"], image=["a"])
     table(tmp_path / "1.parquet", id=["y"], image=[b"a"])

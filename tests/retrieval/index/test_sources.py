@@ -152,8 +152,30 @@ def test_files_with_ids_of_two_kinds_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_written_anew_while_it_is_read_is_refused(tmp_path: Path) -> None:
     source = ParquetVectors([written(tmp_path / "a.parquet", [1, 2], VECTORS[:2].tolist())])
     written(tmp_path / "a.parquet", [1, 2, 3], VECTORS[:3].tolist())
-    with pytest.raises(IndexingError, match="was changed while it was read; build again"):
+    with pytest.raises(IndexingError, match=r"a\.parquet was changed while it was read; build again"):
         list(source.batches())
+
+
+def test_rows_in_another_order_since_the_ids_were_read_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.parquet", [1, 2, 3, 4], VECTORS.tolist())
+    source = ParquetVectors([path])
+    written(tmp_path / "b.parquet", [4, 3, 2, 1], VECTORS[::-1].tolist()).replace(path)
+    with pytest.raises(IndexingError, match="was changed while it was read"):
+        ordered(source, tmp_path / "v.npy")
+
+
+def test_a_first_file_without_rows_says_nothing_of_the_others(tmp_path: Path) -> None:
+    empty = written(tmp_path / "a.parquet", [], [], vector_type=pl.List(pl.Float32), id_type=pl.Int32)
+    source = ParquetVectors([empty, written(tmp_path / "b.parquet", [1, 2], VECTORS[:2].tolist())])
+    assert (source.dimension, source.ids.to_list()) == (3, [1, 2])
+
+
+def test_a_name_with_brackets_is_a_name(tmp_path: Path) -> None:
+    meant = written(tmp_path / "items[1].parquet", [1, 2], VECTORS[:2].tolist())
+    written(tmp_path / "items1.parquet", [101, 102], VECTORS[2:].tolist())
+    ids, vectors = ordered(ParquetVectors([meant]), tmp_path / "v.npy")
+    assert ids == [1, 2]
+    np.testing.assert_array_equal(vectors, VECTORS[:2])
 
 
 def test_a_file_that_is_damaged_further_in_is_named(tmp_path: Path) -> None:
