@@ -101,7 +101,10 @@ async def _read(
 
 
 def _frame(users: list[str], histories: list[Records], catalogue: Catalogue | None) -> pl.DataFrame:
-    """One row an event: user_id, item_id, category_id where there is a catalogue, time (ms, UTC), type by name."""
+    """One row an event: user_id, item_id, category_id where there is a catalogue, time (ms, UTC), type by name.
+
+    An item that the catalogue does not have, or to which it gives no category, has null.
+    """
     lengths = [len(history) for history in histories]
     item_ids = np.concatenate([np.empty(0, np.int64), *(history.item_ids for history in histories)])
     times_ms = np.concatenate([np.empty(0, np.int64), *(history.times_ms for history in histories)])
@@ -110,9 +113,9 @@ def _frame(users: list[str], histories: list[Records], catalogue: Catalogue | No
     owners = np.repeat(np.arange(len(users)), lengths)
     columns = {"user_id": pl.Series(users, dtype=pl.String).gather(owners), "item_id": pl.Series(item_ids)}
     if catalogue is not None:
-        rows = catalogue.rows_of(item_ids)
-        ids = catalogue.category_ids[catalogue.category_rows[rows]]
-        columns["category_id"] = pl.Series(np.where(rows == UNKNOWN_ROW, -1, ids))
+        category_rows = catalogue.category_rows[catalogue.rows_of(item_ids)]
+        known = pl.Series(category_rows != UNKNOWN_ROW)
+        columns["category_id"] = pl.Series(catalogue.category_ids[category_rows]).set(~known, None)
     columns["time"] = pl.Series(times_ms).cast(pl.Datetime("ms", "UTC"))
     columns["type"] = names.gather(types.astype(np.int64))
     return pl.DataFrame(columns)

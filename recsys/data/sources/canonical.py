@@ -33,8 +33,9 @@ EVENT_NAMES = {
     "buy": EventType.PURCHASE,
     "order": EventType.PURCHASE,
     "transaction": EventType.PURCHASE,
+    "unspecified": EventType.UNSPECIFIED,
 }
-"""What logs call the four event types, in lower case."""
+"""What logs call the event types, in lower case; "unspecified" is what an export says of events sent without a type."""
 
 Reason = tuple[str, pl.Expr]
 """A name for what is wrong with a row, and the condition under which it is."""

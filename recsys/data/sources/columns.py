@@ -144,7 +144,7 @@ def id_of(name: str, schema: pl.Schema, sample: pl.DataFrame, ids: str) -> tuple
     if ids == "auto":
         values = sample.select(raw.alias("raw"))["raw"].drop_nulls()
         readable = values.cast(pl.Int64, strict=False).count()
-        integers = len(values) > 0 and readable >= 0.99 * len(values)
+        integers = readable >= 0.99 * len(values) if len(values) else schema[name].is_integer()
     else:
         integers = ids == "integer"
     return raw, raw.cast(pl.Int64, strict=False) if integers else raw, integers

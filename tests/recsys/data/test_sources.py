@@ -6,7 +6,15 @@ import polars as pl
 import pytest
 
 from recsys.data.event_store import EventType
-from recsys.data.sources import SOURCES, ColumnsOptions, OnlineRetailOptions, TaobaoOptions, TmallOptions, event_type_of
+from recsys.data.sources import (
+    SOURCES,
+    ColumnsOptions,
+    OnlineRetailOptions,
+    TaobaoOptions,
+    TmallOptions,
+    columns,
+    event_type_of,
+)
 from recsys.data.sources.canonical import CANONICAL_COLUMNS
 from recsys.errors import ConfigError, SourceError
 
@@ -205,6 +213,15 @@ def test_one_odd_id_among_many_numbers_is_a_bad_row(tmp_path):
 def test_columns_options_that_cannot_work(options, message):
     with pytest.raises(ConfigError, match=message):
         ColumnsOptions(**options)
+
+
+def test_categories_that_begin_with_unknown_ones_are_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "SAMPLE_ROWS", 2)
+    pl.DataFrame(
+        {"user": ["u"] * 3, "item": [1, 2, 3], "category": [None, None, 70], "time": [dt.datetime(2020, 1, 1)] * 3}
+    ).write_parquet(tmp_path / "c.parquet")
+    got = read(tmp_path / "c.parquet", ColumnsOptions(category="category"))
+    assert got["category"].to_list() == [None, None, 70]
 
 
 def test_event_type_names():

@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recsys.data.catalogue import Catalogue
 from recsys.data.event_store import EventStore
+from recsys.data.ingest import ingest
 from recsys.errors import DataError, HistoryError
 from recsys.history import EventBatch, ExportResult, HistoryConfig, HistoryStore, export
 from recsys.history.serving_log import (
@@ -65,7 +67,7 @@ def test_every_user_is_exported_once_and_in_order(
     }
     one = rows.filter(pl.col("user_id") == "}%7Du{3")
     assert one["item_id"].to_list() == [999, 101]
-    assert one["category_id"].to_list() == [-1, 5]
+    assert one["category_id"].to_list() == [None, 5]
     assert one["time"].dt.epoch("ms").to_list() == [1, 2]
     assert one["type"].to_list() == ["unspecified", "purchase"]
     assert rows.filter(pl.col("user_id") == "full")["item_id"].to_list() == [2, 3, 4, 5]
@@ -79,6 +81,49 @@ def test_an_empty_redis_is_exported_as_no_rows(redis_url: str, tmp_path: Path) -
 
     assert asyncio.run(scenario()).events == 0
     assert pl.read_parquet(tmp_path / "none.parquet").columns == ["user_id", "item_id", "time", "type"]
+
+
+def test_an_import_takes_all_that_an_export_has(redis_url: str, tmp_path: Path) -> None:
+    """Items that the catalogue does not have or does not place, and every type, are there and back."""
+    catalogue = Catalogue(
+        item_ids=np.array([-1, 7, 8, 9]),
+        category_rows=np.array([0, 1, 2, 0], dtype=np.int32),
+        category_ids=np.array([-1, 0, 70]),
+    )
+    events = EventBatch.of([7, 8, 9, 10, 7], [NOW - 5, NOW - 4, NOW - 3, NOW - 2, NOW - 1], [0, 1, 2, 3, 4])
+
+    async def scenario() -> None:
+        async with open_store(redis_url) as store:
+            await store.append("u", events)
+            await store.export(tmp_path / "histories.parquet", catalogue=catalogue)
+
+    asyncio.run(scenario())
+    columns = {"user": "user_id", "item": "item_id", "category": "category_id", "type": "type"}
+    report = ingest("columns", tmp_path / "histories.parquet", tmp_path / "again", **columns)
+    assert (report.rows_kept, report.rejections, report.items_without_category) == (5, (), 2)
+    assert report.event_types == {"unspecified": 1, "click": 1, "cart": 1, "favorite": 1, "purchase": 1}
+    again = EventStore(tmp_path / "again")
+    assert again.catalogue.item_ids[again.items].tolist() == events.item_ids.tolist()
+    assert again.times.tolist() == events.times_ms.tolist()
+    assert again.types.tolist() == events.types.tolist()
+    categories = again.catalogue.category_ids[again.catalogue.category_rows[again.items]]
+    assert categories.tolist() == [0, 70, -1, -1, 0]
+
+
+def test_a_shop_that_tells_no_categories_is_exported_and_imported(redis_url: str, tmp_path: Path) -> None:
+    catalogue = Catalogue(
+        item_ids=np.array([-1, 7]), category_rows=np.zeros(2, dtype=np.int32), category_ids=np.array([-1])
+    )
+
+    async def scenario() -> None:
+        async with open_store(redis_url) as store:
+            await store.append("u", EventBatch.of([7, 8], [NOW - 2, NOW - 1]))
+            await store.export(tmp_path / "histories.parquet", catalogue=catalogue)
+
+    asyncio.run(scenario())
+    columns = {"user": "user_id", "item": "item_id", "category": "category_id", "type": "type"}
+    report = ingest("columns", tmp_path / "histories.parquet", tmp_path / "again", **columns)
+    assert (report.rows_kept, report.n_items, report.n_categories) == (2, 2, 0)
 
 
 def test_what_cannot_be_exported_leaves_no_file(redis_url: str, admin_of: Any, tmp_path: Path) -> None:
