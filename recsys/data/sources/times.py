@@ -38,6 +38,4 @@ def parse_text_times(value: pl.Expr, dtype: pl.DataType, formats: Sequence[str] 
 
 
 def _parsed(text: pl.Expr, format: str) -> pl.Expr:
-    if "%H" not in format and "%T" not in format and "%I" not in format:
-        return text.str.to_date(format, strict=False).cast(pl.Datetime("ms")).cast(pl.Int64)
     return text.str.to_datetime(format, strict=False, time_unit="ms").cast(pl.Int64)

@@ -143,6 +143,31 @@ def test_columns_times(tmp_path, values, unit, expected):
     assert (frame["time_ms"].to_list(), frame["reason"].to_list()) == (expected, [None, None])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "value", "expected"),
+    [
+        ("%-m/%-d/%Y %-H:%M", "3/5/2017 7:45", (2017, 3, 5, 7, 45)),
+        ("%Y-%m-%d %_H:%M", "2017-11-25  7:45", (2017, 11, 25, 7, 45)),
+        ("%F %R", "2017-11-25 13:45", (2017, 11, 25, 13, 45)),
+        ("%F %X", "2017-11-25 13:45:09", (2017, 11, 25, 13, 45, 9)),
+        ("%F %r", "2017-11-25 01:45:09 PM", (2017, 11, 25, 13, 45, 9)),
+        ("%d.%m.%Y %k:%M", "25.11.2017  7:45", (2017, 11, 25, 7, 45)),
+        ("%d/%m/%Y %l:%M %p", "25/11/2017  1:45 PM", (2017, 11, 25, 13, 45)),
+        ("%c", "Sat Nov 25 13:45:09 2017", (2017, 11, 25, 13, 45, 9)),
+        ("%+", "2017-11-25T13:45:09+01:00", (2017, 11, 25, 12, 45, 9)),
+        ("%s", "1511617509", (2017, 11, 25, 13, 45, 9)),
+        ("%Y%m%d%H%M%S", "20171125134509", (2017, 11, 25, 13, 45, 9)),
+        ("%Y%m%d", "20171125", (2017, 11, 25)),
+        ("%d.%m.%y", "25.11.17", (2017, 11, 25)),
+        ("%Y-%m", "2017-11", (2017, 11, 1)),
+    ],
+)
+def test_columns_time_formats_keep_the_time_of_day(tmp_path, pattern, value, expected):
+    file = write(tmp_path / "c.csv", f"user,item,time\nu,1,{value}\n")
+    frame = read(file, ColumnsOptions(time_format=pattern))
+    assert (frame["time_ms"].to_list(), frame["reason"].to_list()) == ([ms(*expected)], [None])
+
+
 def test_columns_mapping(tmp_path):
     text = "﻿when;row;what;who\n24/11/2017 17:21;mug;SEEN;ann\n24/11/2017 17:22; ;pv;bob\n2017;mug;x;bob\n;;;\n"
     options = ColumnsOptions(
