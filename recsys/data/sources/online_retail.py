@@ -14,7 +14,8 @@ _EXPECTED = "UCI Online Retail as CSV or Parquet (Description, Quantity, Invoice
 _WANTED = ("Description", "Quantity", "InvoiceDate", "CustomerID")
 _SPELLINGS = {"Customer ID": "CustomerID"}
 """Online Retail II, the longer edition, writes this one column differently."""
-_SPREADSHEET_TIMES = ("%m/%d/%Y %H:%M", "%m/%d/%y %H:%M")
+_SPREADSHEET_TIMES = ("%m/%d/%y %H:%M", "%m/%d/%Y %H:%M")
+"""Two digits first: %y cannot read 2010, while %Y reads 10 as the year 10."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

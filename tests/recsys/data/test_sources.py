@@ -119,6 +119,15 @@ def test_online_retail_csv_as_it_is_distributed(tmp_path):
     assert set(frame["type"]) == {EventType.PURCHASE}
 
 
+def test_online_retail_as_spreadsheets_write_years(tmp_path):
+    moments = ["12/1/2010 8:26", "12/1/10 8:26", "12/13/11 18:26", "2010-12-01 08:26:00"]
+    text = "Description,Quantity,InvoiceDate,CustomerID\n" + "".join(f"MUG,1,{moment},1\n" for moment in moments)
+    frame = read(write(tmp_path / "r.csv", text), OnlineRetailOptions())
+    assert frame["reason"].to_list() == [None] * 4
+    first = ms(2010, 12, 1, 8, 26)
+    assert frame["time_ms"].to_list() == [first, first, ms(2011, 12, 13, 18, 26), first]
+
+
 def test_online_retail_ii_spelling(tmp_path):
     text = "Description,Quantity,InvoiceDate,Customer ID\nMUG,1,2010-12-01 08:26:00,1\n"
     assert read(write(tmp_path / "r.csv", text), OnlineRetailOptions())["reason"].to_list() == [None]
