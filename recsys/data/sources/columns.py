@@ -27,14 +27,14 @@ from recsys.data.sources.files import (
     scan_parquet_rows,
     scan_rows,
 )
-from recsys.data.sources.times import MS_PER_UNIT, numeric_times, parse_text_times, unit_of
+from recsys.data.sources.times import UNITS_PER_S, numeric_times, parse_text_times, unit_of
 from recsys.errors import ConfigError, SourceError
 
 _EXPECTED = "an event log as CSV with a header, or Parquet"
 _DELIMITERS = ",\t;|"
 SAMPLE_ROWS = 10_000
 """Rows that units and kinds of ids are judged by."""
-_TIME_UNITS = ("auto", *MS_PER_UNIT, "iso")
+_TIME_UNITS = ("auto", *UNITS_PER_S, "iso")
 ID_KINDS = ("auto", "integer", "text")
 
 
@@ -161,7 +161,7 @@ def _time(options: ColumnsOptions, dtype: pl.DataType, sample: pl.Series) -> pl.
         if 2 * len(numbers) < len(sample.drop_nulls()):
             return parse_text_times(column, dtype)
         unit = unit_of(numbers)
-    return numeric_times(column, unit)
+    return numeric_times(column, dtype, unit)
 
 
 COLUMNS = SourceFormat(

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-MS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
-"""Milliseconds in one unit of a numeric time."""
+UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""How many of each unit of a numeric time are a second."""
+_FLOAT_ERROR_MS = 5e-4
+"""What a Float64 of our century, in any unit, may be short of the millisecond that was written."""
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
@@ -16,10 +18,19 @@ def unit_of(sample: pl.Series) -> str:
     return next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if size < limit), "ns")
 
 
-def numeric_times(value: pl.Expr, unit: str) -> pl.Expr:
-    """UTC milliseconds of numbers since the Unix epoch, null where there is no number."""
-    scaled = value.cast(pl.Float64, strict=False) * MS_PER_UNIT[unit]
-    return scaled.floor().cast(pl.Int64, strict=False)
+def numeric_times(value: pl.Expr, dtype: pl.DataType, unit: str) -> pl.Expr:
+    """UTC milliseconds, rounded down, of numbers since the Unix epoch, or texts of them; null where there is none.
+
+    Whole numbers are never floats on the way: a Float64 does not hold the nanoseconds of our century.
+    """
+    scaled = value.cast(pl.Float64, strict=False) * (1000 / UNITS_PER_S[unit])
+    fractional = (scaled + _FLOAT_ERROR_MS).floor().cast(pl.Int64, strict=False)
+    if not (dtype.is_integer() or dtype == pl.String):
+        return fractional
+    whole = value.cast(pl.Int64, strict=False)
+    # Seconds beyond what milliseconds can hold would wrap around: they are cut before they are multiplied.
+    exact = whole.clip(-(10**15), 10**15) * 1000 if unit == "s" else whole // (UNITS_PER_S[unit] // 1000)
+    return pl.coalesce(exact, fractional)
 
 
 def parse_text_times(value: pl.Expr, dtype: pl.DataType, formats: Sequence[str] = ()) -> pl.Expr:

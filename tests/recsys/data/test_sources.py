@@ -2,6 +2,7 @@
 
 import datetime as dt
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -150,6 +151,35 @@ def test_columns_times(tmp_path, values, unit, expected):
     file = write(tmp_path / "c.csv", "user,item,time\n" + "".join(f"u,1,{value}\n" for value in values))
     frame = read(file, ColumnsOptions(time_unit=unit))
     assert (frame["time_ms"].to_list(), frame["reason"].to_list()) == (expected, [None, None])
+
+
+@pytest.mark.parametrize(("unit", "in_a_ms"), [("ms", 1), ("us", 1_000), ("ns", 1_000_000)])
+@pytest.mark.parametrize("kind", [pl.Int64, pl.UInt64, pl.String], ids=str)
+def test_whole_numbers_keep_every_millisecond(tmp_path, unit, in_a_ms, kind):
+    """Also the last moment of each, which a Float64 of nanoseconds rounds up to the next."""
+    moments = np.repeat(np.arange(1_700_000_000_000, 1_700_000_001_000), 2)
+    last = np.arange(len(moments)) % 2 * (in_a_ms - 1)
+    frame = pl.DataFrame({"user": "u", "item": 1, "time": moments * in_a_ms + last})
+    frame.with_columns(pl.col("time").cast(kind)).write_parquet(tmp_path / "c.parquet")
+    assert read(tmp_path / "c.parquet", ColumnsOptions())["time_ms"].to_list() == moments.tolist()
+    frame.write_csv(tmp_path / "c.csv")
+    assert read(tmp_path / "c.csv", ColumnsOptions(time_unit=unit))["time_ms"].to_list() == moments.tolist()
+
+
+@pytest.mark.parametrize("per_s", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_floats_keep_the_milliseconds_that_they_hold(tmp_path, per_s):
+    moments = np.random.default_rng(0).integers(1_000_000_000_000, 2_000_000_000_000, 10_000)
+    times = moments / 1000 if per_s == 1 else moments * (per_s // 1000)
+    pl.DataFrame({"user": "u", "item": 1, "time": times.astype(np.float64)}).write_parquet(tmp_path / "c.parquet")
+    assert read(tmp_path / "c.parquet", ColumnsOptions())["time_ms"].to_list() == moments.tolist()
+
+
+def test_numbers_that_no_time_can_be_are_bad_rows(tmp_path):
+    values = ["1511544070", "9223372036854775807", "-9223372036854775808", "99999999999999999999", "nan", "-1", "0"]
+    file = write(tmp_path / "c.csv", "user,item,time\n" + "".join(f"u,1,{value}\n" for value in values))
+    frame = read(file, ColumnsOptions(time_unit="s"))
+    outside = "time outside 1970 to 2100"
+    assert frame["reason"].to_list() == [None, outside, outside, "unreadable time", "unreadable time", outside, None]
 
 
 @pytest.mark.parametrize(
