@@ -30,6 +30,7 @@ def test_import_into_var_and_describe(run, tmp_path):
     report = json.loads(result.stdout)
     assert (report["rows_read"], report["rows_kept"]) == (4, 3)
     assert report["rejections"] == [{"reason": "unknown event type", "rows": 1, "examples": [4]}]
+    assert (report["first_time_ms"], report["last_time_ms"]) == (50_000, 200_000)
     assert len(EventStore(tmp_path / "var" / "data" / "log")) == 3
 
     described = run("describe", "var/data/log", "--json")
@@ -49,6 +50,9 @@ def test_import_shows_what_was_rejected(run, tmp_path):
     assert result.exit_code == 0
     for text in ("rows read", "other event types", "unknown event type"):
         assert text in result.stdout
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert any("first event" in line and "1970-01-01 00:01:40 UTC" in line for line in lines)
+    assert any("last event" in line and "1970-01-01 00:03:20 UTC" in line for line in lines)
     assert json.loads(run("describe", "s", "--json").stdout)["source"]["event_types"] == ["click", "purchase"]
 
 
@@ -72,6 +76,7 @@ def test_import_columns(run, tmp_path):
         (("import", "log.csv", "-f", "taobao", "--year", "2015"), "format taobao has no option year"),
         (("import", "log.csv", "-f", "taobao", "--event-types", "wink"), "unknown event type 'wink'"),
         (("import", "log.csv", "-f", "columns", "--type-values", "a"), "--type-values must look like"),
+        (("import", "days.csv", "-f", "columns"), "found numbers as 20171125"),
         (("describe", "."), "no event store at"),
         (("generate", "--users", "0"), "users must be at least 1"),
         (("generate", "--as", "taobao-csv", "--to", "log.csv"), "log.csv exists"),
@@ -80,6 +85,7 @@ def test_import_columns(run, tmp_path):
 )
 def test_mistakes_are_told_in_one_line(run, tmp_path, args, message):
     (tmp_path / "log.csv").write_text(LOG)
+    (tmp_path / "days.csv").write_text("user,item,time\nann,7,20171125\n")
     result = run(*args)
     assert result.exit_code == 1
     assert message in result.stderr

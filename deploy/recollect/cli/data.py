@@ -66,7 +66,9 @@ def import_log(
     item: Annotated[str | None, typer.Option(help="columns: column of the item.")] = None,
     category: Annotated[str | None, typer.Option(help="columns: column of the category.")] = None,
     time: Annotated[str | None, typer.Option(help="columns: column of the time.")] = None,
-    time_unit: Annotated[str | None, typer.Option(help="columns: s, ms, us, ns, iso or auto.")] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(help="columns: s, ms, us, ns, iso or auto; unless told, judged by the file.")
+    ] = None,
     time_format: Annotated[str | None, typer.Option(help="columns: strftime pattern, as '%d/%m/%Y %H:%M'.")] = None,
     type: Annotated[str | None, typer.Option(help="columns: column of the event type.")] = None,
     type_values: Annotated[
@@ -278,8 +280,10 @@ def _show_report(report: "ImportReport", destination: Path, *, as_json: bool) ->
         ("categories", f"{report.n_categories:,}"),
         ("items seen in several categories", f"{report.items_with_several_categories:,}"),
         ("items without a category", f"{report.items_without_category:,}"),
+        ("first event", _day(report.first_time_ms) if report.rows_kept else "–"),
+        ("last event", _day(report.last_time_ms) if report.rows_kept else "–"),
     ]
-    show_table(str(destination), ["what", "number"], rows, right=["number"])
+    show_table(str(destination), ["what", "value"], rows, right=["value"])
     _show_rejections(fields)
 
 

@@ -51,7 +51,8 @@ class ColumnsOptions:
     time: str = "time"
     """Column of the time."""
     time_unit: str = "auto"
-    """"s", "ms", "us" or "ns" since the Unix epoch, "iso" for dates, "auto" to judge by the first 10,000 rows."""
+    """"s", "ms", "us" or "ns" since the Unix epoch, "iso" for dates, "auto" to judge by the first 10,000 rows:
+    numbers that are between 1990 and 2100 in no unit are refused."""
     time_format: str | None = None
     """strftime pattern of the dates, where they are not ISO 8601."""
     type: str | None = None
@@ -102,7 +103,7 @@ def open_columns(path: Path, options: ColumnsOptions) -> pl.LazyFrame:
     if options.category is not None:
         raw_category, category, is_int = id_of(options.category, schema, sample, options.ids)
         reasons += key_reasons("category", raw_category, category, integers=is_int, required=False)
-    time_ms = _time(options, schema[options.time], sample[options.time])
+    time_ms = _time(path, options, schema[options.time], sample[options.time])
     reasons += time_reasons(time_ms)
     event_type = pl.lit(int(event_type_of(options.default_type)), dtype=pl.UInt8)
     if options.type is not None:
@@ -150,18 +151,33 @@ def id_of(name: str, schema: pl.Schema, sample: pl.DataFrame, ids: str) -> tuple
     return raw, raw.cast(pl.Int64, strict=False) if integers else raw, integers
 
 
-def _time(options: ColumnsOptions, dtype: pl.DataType, sample: pl.Series) -> pl.Expr:
+def _time(path: Path, options: ColumnsOptions, dtype: pl.DataType, sample: pl.Series) -> pl.Expr:
     unit, column = options.time_unit, pl.col(options.time)
-    if dtype.is_temporal() or options.time_format is not None or unit == "iso":
-        return parse_text_times(column, dtype, [options.time_format] if options.time_format else [])
+    if dtype.is_temporal():
+        return parse_text_times(column, dtype)
+    if options.time_format is not None or unit == "iso":
+        formats = [options.time_format] if options.time_format else []
+        return parse_text_times(text_of(options.time, dtype), dtype, formats)
     if not dtype.is_numeric():
         column, sample = filled(options.time), sample.cast(pl.String).str.strip_chars()
     numbers = sample.cast(pl.Float64, strict=False).drop_nulls()
     if unit == "auto":
         if 2 * len(numbers) < len(sample.drop_nulls()):
             return parse_text_times(column, dtype)
-        unit = unit_of(numbers)
+        unit = _judged_unit(path, options.time, numbers)
     return numeric_times(column, dtype, unit)
+
+
+def _judged_unit(path: Path, name: str, numbers: pl.Series) -> str:
+    unit = unit_of(numbers)
+    if unit is None:
+        first = numbers.drop_nans()[0]
+        raise SourceError(
+            f"{path}: expected times in column {name!r}, found numbers as {first:.15g}, most of which no unit brings "
+            "between 1990 and 2100; say how dates are written, as `--time-format %Y%m%d`, or of what counts since 1970 "
+            "the `--time-unit`: s, ms, us or ns; days of a spreadsheet must be written as dates"
+        )
+    return unit
 
 
 COLUMNS = SourceFormat(

@@ -4,18 +4,26 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from recsys.data.sources.canonical import LATEST_MS
+
 UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """How many of each unit of a numeric time are a second."""
+_EARLIEST_LIKELY_S = 631_152_000
+"""1990: what a number has to reach in some unit to be taken for a time."""
 _FLOAT_ERROR_MS = 5e-4
 """What a Float64 of our century, in any unit, may be short of the millisecond that was written."""
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M%#z", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
-def unit_of(sample: pl.Series) -> str:
-    """The unit in which most of `sample` falls into our century: "s", "ms", "us" or "ns"."""
-    middle = sample.cast(pl.Float64, strict=False).abs().drop_nulls().drop_nans().median()
-    size = float(middle) if isinstance(middle, (int, float)) else 0.0
-    return next((unit for unit, limit in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if size < limit), "ns")
+def unit_of(sample: pl.Series) -> str | None:
+    """The unit in which most of `sample` (Float64) is between 1990 and 2100, "s" of no numbers; None where no unit is.
+
+    Times outside are believed where their unit was told. Where not, they are another kind of number, as 20171125.
+    """
+    middle = sample.drop_nulls().drop_nans().median()
+    if not isinstance(middle, float):
+        return "s"
+    return next((unit for unit, n in UNITS_PER_S.items() if _EARLIEST_LIKELY_S <= middle / n < LATEST_MS / 1000), None)
 
 
 def numeric_times(value: pl.Expr, dtype: pl.DataType, unit: str) -> pl.Expr:

@@ -153,6 +153,42 @@ def test_columns_times(tmp_path, values, unit, expected):
     assert (frame["time_ms"].to_list(), frame["reason"].to_list()) == (expected, [None, None])
 
 
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        pytest.param([20171125, 20171126, 20180101], "20171125", id="days"),
+        pytest.param([20171125134509] * 3, "20171125134509", id="seconds as digits"),
+        pytest.param(["", "201711251345"], "201711251345", id="minutes as digits"),
+        pytest.param(["soon", "2017", "2018"], "2017", id="years"),
+        pytest.param([43064.57], "43064.57", id="spreadsheet"),
+        pytest.param([0, 1, 2], "0", id="numbered"),
+        pytest.param([-1511544070], "-1511544070", id="negative"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_numbers_that_are_no_times_are_refused_unless_a_unit_is_told(tmp_path, values, shown, kind):
+    path = tmp_path / f"c.{kind}"
+    frame = pl.DataFrame({"user": "u", "item": 1, "time": values})
+    frame.write_csv(path) if kind == "csv" else frame.write_parquet(path)
+    with pytest.raises(SourceError, match=rf"column 'time', found numbers as {shown}, .*--time-format.*--time-unit"):
+        read(path, ColumnsOptions())
+    told = read(path, ColumnsOptions(time_unit="s"))
+    assert told["time_ms"].to_list()[-1] == int(float(values[-1]) * 1000)
+
+
+@pytest.mark.parametrize("values", [[20171125, 20171126], [20171125.0, None]], ids=["integers", "floats"])
+def test_dates_that_are_numbers_are_read_as_their_format_says(tmp_path, values):
+    pl.DataFrame({"user": "u", "item": 1, "time": values}).write_parquet(tmp_path / "c.parquet")
+    assert read(tmp_path / "c.parquet", ColumnsOptions(time_format="%Y%m%d"))["time_ms"][0] == ms(2017, 11, 25)
+
+
+@pytest.mark.parametrize("seconds", [631_152_000, 4_102_444_799])
+def test_every_time_from_1990_to_2100_is_one_without_a_unit(tmp_path, seconds):
+    for in_a_second in (1, 1_000, 1_000_000, 1_000_000_000):
+        pl.DataFrame({"user": "u", "item": 1, "time": [seconds * in_a_second]}).write_parquet(tmp_path / "c.parquet")
+        assert read(tmp_path / "c.parquet", ColumnsOptions())["time_ms"].to_list() == [seconds * 1_000]
+
+
 @pytest.mark.parametrize(("unit", "in_a_ms"), [("ms", 1), ("us", 1_000), ("ns", 1_000_000)])
 @pytest.mark.parametrize("kind", [pl.Int64, pl.UInt64, pl.String], ids=str)
 def test_whole_numbers_keep_every_millisecond(tmp_path, unit, in_a_ms, kind):
@@ -251,12 +287,12 @@ def test_columns_parquet_keeps_integers_and_reads_datetimes(tmp_path):
 
 @pytest.mark.parametrize(("ids", "expected"), [("auto", [7, 8]), ("integer", [7, 8]), ("text", ["7", "8"])])
 def test_columns_ids(tmp_path, ids, expected):
-    file = write(tmp_path / "c.csv", "user,item,time\nu,7,1\nu,8,2\n")
+    file = write(tmp_path / "c.csv", "user,item,time\nu,7,1511544070\nu,8,1511544071\n")
     assert read(file, ColumnsOptions(ids=ids))["item"].to_list() == expected
 
 
 def test_one_odd_id_among_many_numbers_is_a_bad_row(tmp_path):
-    file = write(tmp_path / "c.csv", "user,item,time\n" + "u,7,1\n" * 200 + "u,seven,1\n")
+    file = write(tmp_path / "c.csv", "user,item,time\n" + "u,7,1511544070\n" * 200 + "u,seven,1511544070\n")
     frame = read(file, ColumnsOptions())
     assert frame.filter(pl.col("reason").is_not_null())[["row", "reason"]].rows() == [
         (201, "item is not a whole number")
