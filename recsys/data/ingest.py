@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -14,8 +13,9 @@ from typing import Any
 import polars as pl
 
 from recsys.data.event_store import MANIFEST_FILE, EventStore, EventType, StoreManifest
-from recsys.data.sources import SOURCES, SourceFormat
-from recsys.data.sources.files import estimated_rows
+from recsys.data.sources import SOURCES, ColumnsOptions, SourceFormat
+from recsys.data.sources.columns import has_quotes
+from recsys.data.sources.files import estimated_rows, reading
 from recsys.data.staging import staged_directory
 from recsys.data.store_writer import BATCH_ROWS, PARTITION_EVENTS, Progress, write_store_files
 from recsys.errors import ConfigError, SourceError, StoreError
@@ -115,7 +115,7 @@ def ingest(
     source = describe_source(format, path, event_types=kept_types, **options)
     total = estimated_rows(path)
     return write_store(
-        _batches_of(frame, path, format),
+        _batches_of(frame, path, format, chosen),
         destination,
         source=source,
         event_types=kept_types,
@@ -244,17 +244,10 @@ def _options(format: str, options: Mapping[str, Any]) -> Any:
     return kind(**options)
 
 
-def _batches_of(frame: pl.LazyFrame, path: Path, format: str) -> Iterator[pl.DataFrame]:
+def _batches_of(frame: pl.LazyFrame, path: Path, format: str, options: Any) -> Iterator[pl.DataFrame]:
     """The log in batches; what polars cannot parse is told as a SourceError."""
-    try:
-        with warnings.catch_warnings():
-            # polars warns of broken quoting before it raises, and of nothing else here.
-            warnings.simplefilter("error", UserWarning)
-            yield from frame.collect_batches(chunk_size=BATCH_ROWS, engine="streaming")
-    except (pl.exceptions.PolarsError, UserWarning, OSError) as error:
-        cause = str(error).strip().splitlines()[0]
-        remedy = "a double quote in it may be open; try `--no-quote`" if format == "columns" else "is it whole?"
-        raise SourceError(f"{path}: cannot be read as {format}: {cause}; {remedy}") from error
+    with reading(path, format, quoted=isinstance(options, ColumnsOptions) and has_quotes(path, options)):
+        yield from frame.collect_batches(chunk_size=BATCH_ROWS, engine="streaming")
 
 
 def _spool(

@@ -1,6 +1,5 @@
 """Read what a shop tells of its items from a file of its own; rows that cannot be used are told one by one."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from recsys.data.sources.files import (
     file_kind,
     head_lines,
     header_of,
+    reading,
     require_columns,
     scan_parquet_rows,
     scan_rows,
@@ -128,14 +128,8 @@ def _open_columns(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, Imp
         delimiter = max(",\t;|", key=line.count)
         names = header_of(path, EXPECTED, delimiter=delimiter, quote='"')
         frame = scan_rows(path, names, delimiter=delimiter, quote='"', header=True)
-    try:
-        with warnings.catch_warnings():
-            # polars warns of broken quoting before it raises, and of nothing else here.
-            warnings.simplefilter("error", UserWarning)
-            return frame.collect(), options
-    except (pl.exceptions.PolarsError, UserWarning, OSError) as error:
-        cause = str(error).strip().splitlines()[0]
-        raise SourceError(f"{path}: cannot be read as {EXPECTED}: {cause}; is it whole?") from error
+    with reading(path, EXPECTED):
+        return frame.collect(), options
 
 
 def _open_online_retail(path: Path, options: ImportOptions) -> tuple[pl.DataFrame, ImportOptions]:

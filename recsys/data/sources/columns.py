@@ -23,11 +23,12 @@ from recsys.data.sources.files import (
     file_kind,
     head_lines,
     header_of,
+    reading,
     require_columns,
     scan_parquet_rows,
     scan_rows,
 )
-from recsys.data.sources.times import UNITS_PER_S, numeric_times, parse_text_times, unit_of
+from recsys.data.sources.times import UNITS_PER_S, numeric_times, parse_text_times, require_time_format, unit_of
 from recsys.errors import ConfigError, SourceError
 
 _EXPECTED = "an event log as CSV with a header, or Parquet"
@@ -77,6 +78,8 @@ class ColumnsOptions:
             raise ConfigError(f"delimiter must be one ASCII character, got {self.delimiter!r}")
         if self.time_format is not None and self.time_unit not in ("auto", "iso"):
             raise ConfigError(f"time_format is for dates; leave time_unit {self.time_unit!r} out")
+        if self.time_format is not None:
+            require_time_format(self.time_format)
         for name in [self.default_type, *self.type_values.values()]:
             event_type_of(name)
 
@@ -91,10 +94,13 @@ def open_columns(path: Path, options: ColumnsOptions) -> pl.LazyFrame:
     require_columns(
         path, _EXPECTED, found, wanted, "say which column is which: --user, --item, --category, --time, --type"
     )
-    nested = [name for name in wanted if schema[name].is_nested() or schema[name] == pl.Binary]
-    if nested:
-        raise SourceError(f"{path}: column {nested[0]!r} holds {schema[nested[0]]}; expected text, numbers or times")
-    sample = frame.select(list(dict.fromkeys(wanted))).head(SAMPLE_ROWS).collect(engine="streaming")
+    for name in wanted:
+        if schema[name].is_nested() or schema[name] in (pl.Binary, pl.Duration):
+            raise SourceError(f"{path}: column {name!r} holds {schema[name]}; expected text, numbers or times")
+    if schema[options.time] == pl.Time:
+        raise SourceError(f"{path}: column {options.time!r} holds times of day; expected times with their date")
+    with reading(path, COLUMNS.name, quoted=has_quotes(path, options)):
+        sample = frame.select(list(dict.fromkeys(wanted))).head(SAMPLE_ROWS).collect(engine="streaming")
     user = text_of(options.user, schema[options.user])
     raw_item, item, item_is_int = id_of(options.item, schema, sample, options.ids)
     reasons = [*broken, ("missing user", user.is_null())]
@@ -108,12 +114,17 @@ def open_columns(path: Path, options: ColumnsOptions) -> pl.LazyFrame:
     event_type = pl.lit(int(event_type_of(options.default_type)), dtype=pl.UInt8)
     if options.type is not None:
         meaning = EVENT_NAMES | {key.lower(): event_type_of(value) for key, value in options.type_values.items()}
-        name = text_of(options.type, schema[options.type]).str.to_lowercase()
-        event_type = event_type_expression(name, meaning)
+        told = text_of(options.type, schema[options.type]).str.to_lowercase()
+        event_type = event_type_expression(told, meaning)
         reasons.append(("unknown event type", event_type.is_null()))
     return canonical(
         frame, user=user, item=item, category=category, time_ms=time_ms, event_type=event_type, reasons=reasons
     )
+
+
+def has_quotes(path: Path, options: ColumnsOptions) -> bool:
+    """Whether fields of the log at `path` may stand between double quotes."""
+    return options.quote and file_kind(path, _EXPECTED) == "text"
 
 
 def _scan(path: Path, options: ColumnsOptions) -> tuple[pl.LazyFrame, list[Reason]]:
@@ -159,7 +170,8 @@ def _time(path: Path, options: ColumnsOptions, dtype: pl.DataType, sample: pl.Se
         formats = [options.time_format] if options.time_format else []
         return parse_text_times(text_of(options.time, dtype), dtype, formats)
     if not dtype.is_numeric():
-        column, sample = filled(options.time), sample.cast(pl.String).str.strip_chars()
+        column, dtype = text_of(options.time, dtype), pl.String()
+        sample = sample.cast(pl.String).str.strip_chars()
     numbers = sample.cast(pl.Float64, strict=False).drop_nulls()
     if unit == "auto":
         if 2 * len(numbers) < len(sample.drop_nulls()):

@@ -2,7 +2,9 @@
 
 import csv
 import difflib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -130,6 +132,23 @@ def scan_parquet_rows(path: Path, expected: str) -> pl.LazyFrame:
             f"{path}: expected {expected}, found a broken Parquet file ({error}); was the download cut short?"
         ) from error
     return frame
+
+
+@contextmanager
+def reading(path: Path, what: str, *, quoted: bool = False) -> Iterator[None]:
+    """What polars cannot parse in the block becomes a SourceError: that `path` cannot be read as `what`.
+
+    `quoted` says that fields may stand between double quotes, unless the caller's user says otherwise.
+    """
+    try:
+        with warnings.catch_warnings():
+            # polars warns of broken quoting before it raises, and of nothing else here.
+            warnings.simplefilter("error", UserWarning)
+            yield
+    except (pl.exceptions.PolarsError, UserWarning, OSError) as error:
+        cause = str(error).strip().splitlines()[0]
+        remedy = "a double quote in it may be open; try `--no-quote`" if quoted else "is it whole?"
+        raise SourceError(f"{path}: cannot be read as {what}: {cause}; {remedy}") from error
 
 
 def estimated_rows(path: Path) -> int | None:

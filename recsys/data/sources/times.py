@@ -1,10 +1,12 @@
 """Turn whatever a log calls a time into UTC milliseconds."""
 
+import warnings
 from collections.abc import Sequence
 
 import polars as pl
 
 from recsys.data.sources.canonical import LATEST_MS
+from recsys.errors import ConfigError
 
 UNITS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 """How many of each unit of a numeric time are a second."""
@@ -39,6 +41,16 @@ def numeric_times(value: pl.Expr, dtype: pl.DataType, unit: str) -> pl.Expr:
     # Seconds beyond what milliseconds can hold would wrap around: they are cut before they are multiplied.
     exact = whole.clip(-(10**15), 10**15) * 1000 if unit == "s" else whole // (UNITS_PER_S[unit] // 1000)
     return pl.coalesce(exact, fractional)
+
+
+def require_time_format(format: str) -> None:
+    """ConfigError where times cannot be read by the strftime pattern `format`, with what polars says of it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pl.Series(["a time"]).str.to_datetime(format, strict=False)
+    except (pl.exceptions.PolarsError, Warning) as error:
+        raise ConfigError(f"time_format {format!r} cannot be used: {str(error).strip().splitlines()[0]}") from error
 
 
 def parse_text_times(value: pl.Expr, dtype: pl.DataType, formats: Sequence[str] = ()) -> pl.Expr:

@@ -137,6 +137,28 @@ def test_an_open_quote_is_one_clear_error(tmp_path):
     assert report.rows_kept == 101
 
 
+@pytest.mark.parametrize("before", [0, 20_000], ids=["in the sample", "after it"])
+def test_a_broken_quote_is_one_clear_error_wherever_it_is(tmp_path, before):
+    path = tmp_path / "l.csv"
+    path.write_text("user,item,time\n" + "u,mug,1511544070\n" * before + 'u"x,mug,1511544070\nv,"mug,1511544070\n')
+    with pytest.raises(SourceError, match=r"cannot be read as columns: .*--no-quote") as caught:
+        ingest("columns", path, tmp_path / "s")
+    assert "\n" not in str(caught.value)
+    report = ingest("columns", path, tmp_path / "s", quote=False)
+    assert report.rows_kept == before + 2
+
+
+def test_a_parquet_file_that_breaks_off_is_not_told_of_quotes(tmp_path):
+    path = tmp_path / "l.parquet"
+    times = np.random.default_rng(0).integers(1_600_000_000, 1_700_000_000, 100_000)
+    pl.DataFrame({"user": "u", "item": 1, "time": times}).write_parquet(path)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 4)
+        file.write(b"x" * (path.stat().st_size // 2))
+    with pytest.raises(SourceError, match=r"cannot be read as columns: .*; is it whole\?"):
+        ingest("columns", path, tmp_path / "s")
+
+
 def test_unknown_format_and_option(tmp_path):
     path = log(tmp_path / "l.csv", [("1", 2, 3, "pv", 1)])
     with pytest.raises(ConfigError, match="unknown format 'movielens'; use one of taobao, tmall"):

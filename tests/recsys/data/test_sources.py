@@ -308,6 +308,8 @@ def test_one_odd_id_among_many_numbers_is_a_bad_row(tmp_path):
         ({"default_type": "wink"}, "unknown event type 'wink'"),
         ({"type_values": {"a": "wink"}}, "unknown event type 'wink'"),
         ({"time_format": "%Y", "time_unit": "s"}, "time_format is for dates"),
+        ({"time_format": "%Y-%m-%d %H"}, "time_format '%Y-%m-%d %H' cannot be used: .* both hour and minute"),
+        ({"time_format": "%Y-%m-%d %T.%f"}, "time_format .* cannot be used: .* Use `%.f` instead"),
     ],
 )
 def test_columns_options_that_cannot_work(options, message):
@@ -363,6 +365,40 @@ def test_a_torn_parquet_file(tmp_path, name):
     path = write(tmp_path / "log.parquet", b"PAR1" + bytes(range(256)))
     with pytest.raises(SourceError, match="found a broken Parquet file"):
         SOURCES[name].open(path, SOURCES[name].options())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        pytest.param(pl.Series([dt.timedelta(1)]), "column 'time' holds Duration.*; expected text", id="durations"),
+        pytest.param(pl.Series([dt.time(8)]), "column 'time' holds times of day", id="times of day"),
+    ],
+)
+def test_a_parquet_column_that_holds_no_moments(tmp_path, values, message):
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user": ["u"], "item": [1], "time": values}).write_parquet(path)
+    with pytest.raises(SourceError, match=message):
+        read(path, ColumnsOptions())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param(pl.Series([None], dtype=pl.Null), id="nulls"),
+        pytest.param(pl.Series([None], dtype=pl.Int64), id="no integers"),
+        pytest.param(pl.Series([True]), id="booleans"),
+    ],
+)
+def test_a_parquet_column_without_a_time_makes_bad_rows(tmp_path, values):
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user": ["u"], "item": [1], "time": values}).write_parquet(path)
+    assert read(path, ColumnsOptions())["reason"].to_list() == ["unreadable time"]
+
+
+def test_categorical_texts_of_times(tmp_path):
+    times = pl.Series(["1511544070123456789", "1511544070123456789"], dtype=pl.Categorical)
+    pl.DataFrame({"user": ["u", "v"], "item": [1, 2], "time": times}).write_parquet(tmp_path / "log.parquet")
+    assert read(tmp_path / "log.parquet", ColumnsOptions())["time_ms"].to_list() == [1511544070123] * 2
 
 
 @pytest.mark.parametrize("name", ["taobao", "tmall"])
