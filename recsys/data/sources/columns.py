@@ -67,7 +67,8 @@ class ColumnsOptions:
     quote: bool = True
     """Whether a CSV puts fields that hold the delimiter between double quotes."""
     ids: str = "auto"
-    """"integer": items and categories are whole numbers; "text": keys; "auto" judges by the first 10,000 rows."""
+    """"integer": items and categories are whole numbers, 007 is 7; "text": keys; "auto" judges by the first 10,000
+    rows, and takes no 007 for 7."""
 
     def __post_init__(self) -> None:
         if self.time_unit not in _TIME_UNITS:
@@ -104,11 +105,12 @@ def open_columns(path: Path, options: ColumnsOptions) -> pl.LazyFrame:
     user = text_of(options.user, schema[options.user])
     raw_item, item, item_is_int = id_of(options.item, schema, sample, options.ids)
     reasons = [*broken, ("missing user", user.is_null())]
-    reasons += key_reasons("item", raw_item, item, integers=item_is_int, required=True)
+    judged = options.ids == "auto"
+    reasons += _id_reasons("item", raw_item, item, integers=item_is_int, required=True, judged=judged)
     category = pl.lit(None, dtype=pl.Int64)
     if options.category is not None:
         raw_category, category, is_int = id_of(options.category, schema, sample, options.ids)
-        reasons += key_reasons("category", raw_category, category, integers=is_int, required=False)
+        reasons += _id_reasons("category", raw_category, category, integers=is_int, required=False, judged=judged)
     time_ms = _time(path, options, schema[options.time], sample[options.time])
     reasons += time_reasons(time_ms)
     event_type = pl.lit(int(event_type_of(options.default_type)), dtype=pl.UInt8)
@@ -151,15 +153,35 @@ def text_of(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def id_of(name: str, schema: pl.Schema, sample: pl.DataFrame, ids: str) -> tuple[pl.Expr, pl.Expr, bool]:
-    """Raw expression, parsed expression (Int64 or String) and whether ids are integers."""
+    """Raw expression, parsed expression (Int64 or String) and whether ids are integers.
+
+    "auto" takes 007 and +7 for texts, since they are not the item that 7 is: one in the sample makes all ids texts, one
+    further down has no number. Who says "integer" means 7 by all of them.
+    """
     raw = text_of(name, schema[name])
-    if ids == "auto":
-        values = sample.select(raw.alias("raw"))["raw"].drop_nulls()
-        readable = values.cast(pl.Int64, strict=False).count()
-        integers = readable >= 0.99 * len(values) if len(values) else schema[name].is_integer()
+    number = raw.cast(pl.Int64, strict=False)
+    if ids != "auto":
+        return raw, number if ids == "integer" else raw, ids == "integer"
+    number = pl.when(~_padded(raw)).then(number)
+    values = sample.select(raw.alias("raw"), number.alias("number"), _padded(raw).alias("padded")).drop_nulls("raw")
+    if len(values) == 0:
+        integers = schema[name].is_integer()
     else:
-        integers = ids == "integer"
-    return raw, raw.cast(pl.Int64, strict=False) if integers else raw, integers
+        integers = not values["padded"].any() and values["number"].count() >= 0.99 * len(values)
+    return raw, number if integers else raw, integers
+
+
+def _padded(raw: pl.Expr) -> pl.Expr:
+    """Whether a text is a whole number that is written otherwise: 007, +7, -0."""
+    return raw.str.contains(r"^(\+[0-9]+|-?0[0-9]+|-0)$")
+
+
+def _id_reasons(
+    name: str, raw: pl.Expr, parsed: pl.Expr, *, integers: bool, required: bool, judged: bool
+) -> list[Reason]:
+    """What can be wrong with an item or category; `judged`: nobody said whether they are numbers."""
+    spelling = [(f"{name} has a plus or leading zeros", _padded(raw))] if judged and integers else []
+    return [*spelling, *key_reasons(name, raw, parsed, integers=integers, required=required)]
 
 
 def _time(path: Path, options: ColumnsOptions, dtype: pl.DataType, sample: pl.Series) -> pl.Expr:

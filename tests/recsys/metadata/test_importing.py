@@ -179,6 +179,7 @@ def test_numbers_that_are_keys_are_read_as_the_log_does(read: Read) -> None:
     assert column(read("item\n7\n"), "item_id") == [7]
     as_text = read("item\n7\n", ids="text")
     assert (column(as_text, "item_id"), column(as_text, "item_key")) == ([key_to_id("7")], ["7"])
+    assert sorted(column(read("item\n7\n007\n"), "item_key")) == ["007", "7"]
 
 
 def test_without_availability_all_is_shown_unless_that_cannot_be_wanted(read: Read) -> None:
