@@ -58,9 +58,12 @@ def require_text(path: Path, expected: str) -> None:
 
 def head_lines(path: Path, count: int = 20) -> list[str]:
     """The first `count` lines that are not empty, for a look at what the file holds."""
+    return [line for line in _head(path).splitlines() if line.strip()][:count]
+
+
+def _head(path: Path) -> str:
     with path.open("rb") as file:
-        text = file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
-    return [line for line in text.splitlines() if line.strip()][:count]
+        return file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
 
 
 def shown(line: str, width: int = 80) -> str:
@@ -104,12 +107,14 @@ def require_columns(path: Path, expected: str, found: Sequence[str], wanted: Seq
 def scan_rows(path: Path, names: Sequence[str], *, delimiter: str, quote: str | None, header: bool) -> pl.LazyFrame:
     """Rows of strings under `names`, with ROW_COLUMN counted from 1 and EXTRA_COLUMN; short rows are filled with nulls.
 
+    A `header` is the first line that is not empty; neither it nor what is above it is counted.
     Bytes that are not UTF-8 become U+FFFD: an old log with one stray accent is still a log.
     """
+    lines = enumerate(_head(path).split("\n"), start=1) if header else ()
     return pl.scan_csv(
         path,
         has_header=False,
-        skip_lines=1 if header else 0,
+        skip_lines=next((number for number, line in lines if line.strip()), 0),
         schema=dict.fromkeys([*names, EXTRA_COLUMN], pl.String()),
         separator=delimiter,
         quote_char=quote,

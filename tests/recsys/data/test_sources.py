@@ -129,6 +129,23 @@ def test_event_type_names():
     assert (event_type_of(" Buy "), event_type_of("click")) == (EventType.PURCHASE, EventType.CLICK)
 
 
+HEADERS = {
+    "tmall": ("user_id,item_id,cat_id,seller_id,brand_id,time_stamp,action_type", "1,2,3,4,5,1111,0"),
+    "online-retail": ("Description,Quantity,InvoiceDate,CustomerID", "MUG,1,2010-12-01 08:26:00,1"),
+    "columns": ("user,item,time", "u,7,1511544070"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize("above", ["", "\n", "\n \n\t\n", "\r\n\r\n", "\ufeff\n\n", "\ufeff"], ids=repr)
+def test_empty_lines_above_a_header_are_no_rows(tmp_path, name, above):
+    header, row = HEADERS[name]
+    file = write(tmp_path / "log.csv", f"{above}{header}\n{row}\n\n{row}\n")
+    frame = read(file, SOURCES[name].options())
+    assert frame.filter(pl.col("reason").is_null())["row"].to_list() == [1, 3]
+    assert frame.height == 3
+
+
 WRONG = {
     "missing": (None, "found no such file"),
     "empty": (b"", "found an empty file"),
