@@ -85,6 +85,53 @@ def test_events_of_the_targets_own_time(store_of: StoreOf, same_time: str, expec
     assert store.items[test.begins[0] : test.ends[0]].tolist() == expected
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lengths=st.lists(st.integers(6, 40), min_size=1, max_size=5), days=st.integers(1, 12), seed=st.integers(0, 2**16)
+)
+def test_a_history_ends_before_the_first_event_of_the_targets_time(
+    store_of: StoreOf, lengths: list[int], days: int, seed: int
+) -> None:
+    """Against going back one event at a time; users who follow one another begin and end with the same times."""
+    generator = np.random.default_rng(seed)
+    log = {
+        f"u{user}": [(1 + at % 9, int(day)) for at, day in enumerate(np.sort(generator.integers(0, days, length)))]
+        for user, length in enumerate(lengths)
+    } | {"z": line(*range(20, 30))}
+    store = store_of(log, name=f"store-{next(_NUMBERS)}")
+    protocol = LeaveLastOut(min_events=6, train_first=3, train_last=5, train_stride=1)
+    for split in SPLITS:
+        positives = protocol.targets(store, split)
+        samples = make_samples(store, config(protocol=protocol, same_time="exclude"), split)
+        for positive, user, end in zip(positives, samples.users, samples.ends, strict=True):
+            expected = int(positive)
+            while expected > store.offsets[user] and store.times[expected - 1] == store.times[positive]:
+                expected -= 1
+            assert end == expected
+
+
+class Counted:
+    """Times that count how often they are read."""
+
+    def __init__(self, times: np.ndarray) -> None:
+        self.times, self.reads = times, 0
+
+    def __getitem__(self, index: object) -> np.ndarray:
+        self.reads += 1
+        return self.times[index]
+
+
+def test_a_day_of_many_events_is_not_gone_through_one_by_one(
+    store_of: StoreOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of({"a": [(1 + at % 9, 5) for at in range(4_000)], "b": line(*range(20, 30))})
+    counted = Counted(store.times)
+    monkeypatch.setattr(store, "times", counted)
+    samples = make_samples(store, config(negatives_of="all"), "test")
+    assert (samples.begins[0], samples.ends[0]) == (0, 0)
+    assert counted.reads < 20
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), same_time=st.sampled_from(["order", "exclude"]))
 def test_nothing_seen_is_later_than_the_target(store_of: StoreOf, data: st.DataObject, same_time: str) -> None:
