@@ -221,7 +221,7 @@ COLUMNS = SourceFormat(
         ("--user", "user, any text"),
         ("--item", "item, whole numbers or any text"),
         ("--category", "category, whole numbers or any text; may be left out"),
-        ("--time", "unix s/ms/us/ns, ISO 8601, or a datetime column"),
+        ("--time", "unix s/ms/us/ns from 1990 on, ISO 8601, or a datetime column; else --time-unit or --time-format"),
         ("--type", "what the user did; may be left out"),
     ),
     example="recollect data import log.parquet --format columns --user uid --item sku --category dept --time ts",
