@@ -67,15 +67,22 @@ class Labels(ABC):
     def changing(self) -> AbstractContextManager[None]:
         """What is read in the block is what a change in it follows on."""
 
+    def made(self, label: str) -> list[LabelChange]:
+        """The changes of `label` that were made, oldest first: whoever tells one may die before it is done.
+
+        The next one tells where the label was then, and of the last one the label does.
+        """
+        told = [change for change in self.history() if change.label == label]
+        after = [*(change.before for change in told[1:]), self.get(label)]
+        return [change for change, version in zip(told, after, strict=False) if change.version == version]
+
     def stack(self, label: str) -> list[str]:
         """The versions that `label` pointed at, the present one last; a rollback takes the one it left away."""
         current = self.get(label)
         if current is None:
             return []
         versions: list[str] = []
-        for change in self.history():
-            if change.label != label:
-                continue
+        for change in self.made(label):
             if change.how == ROLLBACK and change.version in versions:
                 del versions[len(versions) - versions[::-1].index(change.version) :]
             else:
@@ -105,11 +112,11 @@ class Labels(ABC):
 
 
 class LocalLabels(Labels):
-    """Labels in a directory of this machine, whose name they are of."""
+    """Labels in the directory of a name below `root`, on this machine."""
 
-    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
-        super().__init__(directory.name, clock)
-        self._directory = directory / "labels"
+    def __init__(self, root: Path, name: str, clock: Callable[[], datetime]) -> None:
+        super().__init__(name, clock)
+        self._directory = root / name / "labels"
 
     def get(self, label: str) -> str | None:
         """One small file, read anew each time."""
@@ -122,6 +129,8 @@ class LocalLabels(Labels):
 
     def all(self) -> dict[str, str]:
         """Label → version."""
+        if not NAME.fullmatch(self._name):
+            return {}
         found = sorted(path for path in self._directory.glob("*") if not path.name.startswith("."))
         return {path.name: path.read_text().strip() for path in found}
 

@@ -165,8 +165,9 @@ class Remote:
         if folder is not None:
             with self._local_errors("remove", _PARTIAL):
                 for path in (folder / _PARTIAL).glob("*"):
-                    if path.stat().st_mtime < before.timestamp():
-                        path.unlink(missing_ok=True)
+                    with contextlib.suppress(FileNotFoundError):  # its writer is done with it
+                        if path.stat().st_mtime < before.timestamp():
+                            path.unlink()
 
     def _put(self, what: str, path: str, action: Callable[[Any, str], Any]) -> None:
         """Write, and make the folder where the file system wants one; a bucket is never made."""

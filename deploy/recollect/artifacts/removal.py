@@ -10,7 +10,8 @@ from recollect.artifacts.labels import Labels
 from recollect.artifacts.locks import locked
 from retrieval.files import size_of, sync
 
-REMOVED_SUFFIX, PARTIAL_SUFFIX, PUBLISHING_LOCK = ".removed", ".partial", ".publishing"
+REMOVED_SUFFIX, PARTIAL_SUFFIX = ".removed", ".partial"
+PUBLISHING_LOCK, REMOVING_LOCK = ".publishing", ".removing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +34,7 @@ def needed_versions(labels: Labels, versions: Sequence[str], keep: int) -> set[s
     """What a removal leaves: each label's version and the `keep` before it; of `versions`, oldest first, that never had
     a label the `keep` newest."""
     needed = {version for label in labels.all() for version in labels.stack(label)[-keep - 1 :]}
-    once = {change.version for change in labels.history()}
+    once = {change.version for label in labels.all() for change in labels.made(label)}
     never = [version for version in versions if version not in once]
     return needed | set(never[max(0, len(never) - keep) :])
 
@@ -43,12 +44,21 @@ def remove_unneeded(
 ) -> Removed:
     """Remove from a name's `directory` what no label needs, of its `versions`, and what is not in `also`.
 
-    A process that is killed here leaves a version that is there whole, or that is none any more.
+    A process that is killed here leaves a version that is there whole, or that is none any more. One that removes from
+    the same name waits for the other.
     """
+    with locked(directory / REMOVING_LOCK):
+        return _remove_unneeded(directory, labels, versions, keep, also)
+
+
+def _remove_unneeded(
+    directory: Path, labels: Labels, versions: Sequence[str], keep: int, also: Container[str]
+) -> Removed:
     gone, held, freed = [], [], 0
     with labels.changing():
-        needed = needed_versions(labels, versions, keep)
-        for version in versions:
+        there = [version for version in versions if (directory / version).is_dir()]
+        needed = needed_versions(labels, there, keep)
+        for version in there:
             if version in needed or version in also:
                 continue
             alone = held_alone(directory / version)

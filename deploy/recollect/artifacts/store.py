@@ -147,6 +147,8 @@ class ArtifactStore:
 
     def versions_here(self, name: str) -> list[str]:
         """Those whose files are on this machine."""
+        if not NAME.fullmatch(name):
+            return []
         found = [path.parent for path in (self.root / name).glob(f"*/{MANIFEST_FILE}")]
         marker = self.kind.marker
         return sorted(path.name for path in found if not path.name.startswith(".") and (path / marker).exists())
@@ -197,6 +199,8 @@ class ArtifactStore:
         NothingBefore where there was none, VersionDamaged where it is, LabelMoved as `set_label`.
         """
         labels = self._labels(name)
+        if labels.get(label) is None:  # a lock would be made for a name that there is not
+            raise ArtifactError(self._no_label(name, label))
         with labels.changing():
             version = self.previous(name, label)
             self._check(name, version)
@@ -256,6 +260,7 @@ class ArtifactStore:
         Each label keeps its version and the `keep` before it, to be rolled back to; of versions that never had a label
         the `keep` newest stay.
         """
+        check_name("artifact name", name)
         return remove_unneeded(self.root / name, self._labels(name), self.versions(name), keep=keep)
 
     def resolve(self, reference: str) -> Artifact:
@@ -321,7 +326,7 @@ class ArtifactStore:
         return manifest
 
     def _labels(self, name: str) -> Labels:
-        return LocalLabels(self.root / name, self._clock)
+        return LocalLabels(self.root, name, self._clock)
 
     def _no_label(self, name: str, label: str) -> str:
         have = ", ".join(f"{name}@{known}" for known in self.labels(name)) or f"no label of {name!r}"

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,10 @@ def test_a_damaged_version_is_not_rolled_back_to(store: ArtifactStore, versions:
 def test_no_label_no_rollback(store: ArtifactStore, versions: list[str]) -> None:
     with pytest.raises(ArtifactError, match="no model 'dare@stable'"):
         store.roll_back("dare", "stable")
-    assert not (store.root / "nobody").exists()
+    for name in ("nobody", "../nobody"):
+        with pytest.raises(ArtifactError, match=f"no model '{name}@stable'"):
+            store.roll_back(name, "stable")
+        assert not (store.root / name).exists()
 
 
 def test_a_crash_between_telling_and_doing_changes_nothing(
@@ -118,6 +122,47 @@ def test_a_crash_between_telling_and_doing_changes_nothing(
             store.set_label("dare", "stable", versions[2])
     assert store.labelled("dare", "stable") == versions[1]
     assert store.roll_back("dare", "stable") == versions[0]
+
+
+def die_before_it_is_done(change: Callable[[], object]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels_module, "write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            change()
+
+
+def test_a_rollback_that_was_told_and_not_done_can_be_repeated(store: ArtifactStore, versions: list[str]) -> None:
+    for version in versions[:3]:
+        store.set_label("dare", "stable", version)
+    for _ in range(2):
+        die_before_it_is_done(lambda: store.roll_back("dare", "stable"))
+        assert store.labelled("dare", "stable") == versions[2]
+    store.remove_unneeded("dare", keep=1)
+    assert store.versions("dare") == versions[1:]  # of those without a label the newest, which is the last one
+    assert store.roll_back("dare", "stable") == versions[1]
+
+
+def test_what_never_answered_is_not_rolled_back_to(store: ArtifactStore, versions: list[str]) -> None:
+    store.set_label("dare", "stable", versions[0])
+    store.set_label("dare", "stable", versions[1])
+    die_before_it_is_done(lambda: store.set_label("dare", "stable", versions[3]))
+    die_before_it_is_done(lambda: store.set_label("dare", "canary", versions[2]))
+    # They are as new as before: without a label the newest stay.
+    assert store.remove_unneeded("dare", keep=2).versions == ()
+    store.set_label("dare", "stable", versions[2])
+    assert store.roll_back("dare", "stable") == versions[1]
+    assert store.roll_back("dare", "stable") == versions[0]
+
+
+def test_what_was_told_and_not_done_may_be_done_later(store: ArtifactStore, versions: list[str]) -> None:
+    store.set_label("dare", "stable", versions[0])
+    for _ in range(2):
+        die_before_it_is_done(lambda: store.set_label("dare", "stable", versions[1]))
+    store.set_label("dare", "stable", versions[1])
+    store.set_label("dare", "stable", versions[2])
+    assert [store.roll_back("dare", "stable") for _ in range(2)] == [versions[1], versions[0]]
+    with pytest.raises(NothingBefore):
+        store.roll_back("dare", "stable")
 
 
 def test_a_history_cut_short_is_read_as_far_as_it_goes(store: ArtifactStore, versions: list[str]) -> None:

@@ -1,10 +1,12 @@
 """Garbage collection: never what a label needs or a process holds, and nothing leaks whatever dies when."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +109,48 @@ def test_a_version_labelled_meanwhile_is_not_removed(store: ArtifactStore, artif
         artifacts[5].version,
         "labels",
     ]
+
+
+def remove_at_once(root: Path, gate: Any, told: Any) -> None:
+    gate.wait(60)
+    told.put(ArtifactStore(root).remove_unneeded("dare", keep=0))
+
+
+def test_two_that_remove_at_once(store: ArtifactStore, tmp_path: Path) -> None:
+    """Processes: what one removes, the other finds gone, and leftovers of neither are the other's."""
+    (tmp_path / "source").mkdir()
+    context = multiprocessing.get_context("fork")
+    for again in range(3):
+        made = []
+        for number in range(15):
+            for part in range(10):
+                (tmp_path / "source" / f"{part}").write_text(f"{again} {number} {part}")
+            made.append(store.publish("dare", tmp_path / "source").version)
+        store.set_label("dare", "stable", made[-1])
+        gate, told = context.Barrier(2), context.Queue()
+        processes = [context.Process(target=remove_at_once, args=(store.root, gate, told)) for _ in range(2)]
+        for process in processes:
+            process.start()
+        found = [told.get(timeout=60) for _ in processes]
+        for process in processes:
+            process.join(60)
+            assert process.exitcode == 0
+        assert store.versions("dare") == made[-1:]
+        assert sum(removed.leftovers for removed in found) == 0
+        assert len({version for removed in found for version in removed.versions} & set(made)) == 14
+
+
+def test_names_cannot_leave_the_store(store: ArtifactStore, tmp_path: Path) -> None:
+    other = ArtifactStore(tmp_path / "others")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "weights").write_text("x")
+    version = other.publish("dare", tmp_path / "source").version
+    assert store.versions("../others/dare") == []
+    with pytest.raises(ArtifactError, match="artifact name must be"):
+        store.remove_unneeded("../others/dare", keep=0)
+    with pytest.raises(ArtifactError, match="no version"):
+        store.set_label("../others/dare", "stable", version)
+    assert other.labels("dare") == {}
 
 
 def test_a_publication_that_was_killed_leaves_nothing_for_long(
