@@ -65,8 +65,17 @@ def require_all(remote: Remote, name: str, version: str, manifest: Manifest) -> 
             )
 
 
+def is_whole(remote: Remote, name: str, version: str, manifest: Manifest) -> bool:
+    """Whether all files are there, in the size that its manifest says."""
+    try:
+        require_all(remote, name, version, manifest)
+    except RemoteError:
+        return False
+    return True
+
+
 def fetch(remote: Remote, partial: Path, name: str, version: str, manifest: Manifest) -> None:
-    """Have the version's files in `partial`, checked, with its manifest; what a killed process has fetched is used.
+    """Have the files of `manifest` in `partial`, checked; what a killed process has fetched is used.
 
     RemoteError where a file is missing or altered there, OSError where there is no room.
     """
@@ -87,8 +96,6 @@ def fetch(remote: Remote, partial: Path, name: str, version: str, manifest: Mani
         transfer.finished(expected["bytes"])
     for folder in {(partial / file).parent for file in files}:
         sync(folder)
-    (partial / MANIFEST_FILE).write_text(as_text(manifest))
-    sync(partial / MANIFEST_FILE)
 
 
 def _fetch_file(remote: Remote, path: str, file: Path, expected: dict[str, Any], transfer: Transfer) -> None:

@@ -15,20 +15,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from recollect.artifacts.copies import fetch, require_all, shared_manifest, upload
+from recollect.artifacts.copies import fetch, is_whole, require_all, shared_manifest, upload
 from recollect.artifacts.holds import Hold
 from recollect.artifacts.kinds import MODELS, NAME, Artifact, ArtifactKind, check_name
 from recollect.artifacts.last_seen import LastSeen
 from recollect.artifacts.locks import locked
-from recollect.artifacts.manifests import MANIFEST_FILE, Manifest, as_text, bytes_of, content_of
+from recollect.artifacts.manifests import MANIFEST_FILE, Manifest, as_text, bytes_of
+from recollect.artifacts.placing import kept, lacking, put_in_place
 from recollect.artifacts.remote import Remote
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, needed_versions, remove_unneeded
 from recollect.artifacts.shared_labels import SharedLabels
 from recollect.artifacts.shared_removal import remove_shared
 from recollect.artifacts.signs import SharedHold
 from recollect.artifacts.store import ArtifactStore
-from recollect.errors import ArtifactError, RemoteError
-from retrieval.files import sync
+from recollect.errors import ArtifactError, RemoteError, VersionDamaged
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ class SharedStore(ArtifactStore):
 
         What was shared less than a day ago stays there: its label may be on the way.
         """
+        check_name("artifact name", name)
         labels, now = self._labels(name), self._clock()
         there = remove_shared(self.remote, name, labels, self._there(name), keep=keep, now=now)
         labels.forget_oldest()
@@ -248,11 +249,10 @@ class SharedStore(ArtifactStore):
         if found and not any(self._has_marker(manifest) for manifest in found.values()):
             raise self._other_kind(name)
 
-    def _version_of(self, name: str, files: dict[str, Any]) -> str | None:
-        content = content_of(files)
-        same = (version for version, manifest in self._there(name).items() if content_of(manifest["files"]) == content)
+    def _manifest_of(self, name: str, files: dict[str, Any]) -> Manifest | None:
+        same = (manifest for manifest in self._there(name).values() if manifest["files"] == files)
         # The one that all machines have, rather than one that was published here alone.
-        return next(same, None) or super()._version_of(name, files)
+        return next(same, None) or super()._manifest_of(name, files)
 
     def _pointed_at(self, name: str, label: str) -> str | None:
         try:
@@ -265,14 +265,29 @@ class SharedStore(ArtifactStore):
             return version
 
     def _checked(self, name: str, version: str) -> Artifact:
-        if not self._is_here(f"{name}/{version}") and self._fetch(name, version):
+        if not self._is_here(f"{name}/{version}"):
+            self._fetch(name, version)
             return Artifact(name=name, version=version, directory=self.root / name / version)
+        try:
+            return super()._checked(name, version)
+        except VersionDamaged as damaged:
+            self._mend(name, version, damaged)
         return super()._checked(name, version)
+
+    def _mend(self, name: str, version: str, damaged: VersionDamaged) -> None:
+        """Fetch what is missing or altered here; `damaged` itself where the version is not shared."""
+        try:
+            if shared_manifest(self.remote, name, version) is None:
+                raise damaged
+            log.warning("what is damaged of %s/%s is fetched again: %s", name, version, damaged)
+            self._fetch(name, version)
+        except RemoteError as error:
+            raise RemoteError(f"{name}/{version} is damaged here and cannot be fetched again: {error}") from error
 
     def _check(self, name: str, version: str) -> None:
         """As far as that is possible without fetching it; who fetches it checks all."""
         if self._is_here(f"{name}/{version}"):
-            super()._check(name, version)
+            self._checked(name, version)
         manifest = self._there(name).get(version)
         if manifest is not None:
             require_all(self.remote, name, version, manifest)
@@ -287,8 +302,9 @@ class SharedStore(ArtifactStore):
         return manifest
 
     def _share(self, name: str, version: str) -> None:
-        """Upload a version that is whole here, unless it is there."""
-        if version in self._all_there(name):
+        """Upload a version that is whole here, unless it is there, as far as sizes tell."""
+        manifest = self._all_there(name).get(version)
+        if manifest is not None and is_whole(self.remote, name, version, manifest):
             return
         super()._check(name, version)
         try:
@@ -299,25 +315,28 @@ class SharedStore(ArtifactStore):
                 f"activate {version}, and it goes on"
             ) from error
 
-    def _fetch(self, name: str, version: str) -> bool:
-        """Have the files here, under a name that is none until all are checked; False where another process had them
-        first. RemoteError where one is altered or there is no room."""
+    def _fetch(self, name: str, version: str) -> None:
+        """Have the files here, those that are not or are altered, under a name that is none until all are checked.
+
+        RemoteError where one is altered there or there is no room.
+        """
         manifest = self._manifest_there(name, version)
         directory = self.root / name
         with locked(directory / PUBLISHING_LOCK):
-            if self._is_here(f"{name}/{version}"):
-                return False
             partial = directory / f".{version}{PARTIAL_SUFFIX}"
-            try:
-                fetch(self.remote, partial, name, version, manifest)
-            except OSError as error:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise RemoteError(
-                    f"{name}/{version} cannot be fetched into {self.root}: {error}; make room and repeat"
-                ) from error
-            partial.rename(directory / version)
-            sync(directory)
-        return True
+            with kept(directory / version):
+                # Another process may have had them first.
+                wanted = lacking(directory / version, manifest)
+                if not wanted:
+                    return
+                try:
+                    fetch(self.remote, partial, name, version, {**manifest, "files": wanted})
+                    put_in_place(partial, directory / version, manifest, wanted)
+                except OSError as error:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    raise RemoteError(
+                        f"{name}/{version} cannot be fetched into {self.root}: {error}; make room and repeat"
+                    ) from error
 
     def _require_kept(self, name: str, label: str, version: str, before: str | None) -> None:
         """Mend a label that was moved to what another machine removed at this very moment."""

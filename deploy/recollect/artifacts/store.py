@@ -7,8 +7,9 @@ var/indexes/…                               the same for indexes and galleries
 var/catalogues/…                            the same for catalogues
 """
 
+import contextlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,10 @@ from recollect.artifacts.manifests import (
     MANIFEST_FILE,
     SCHEMA_VERSION,
     Manifest,
-    as_text,
     content_of,
     read_manifest,
 )
+from recollect.artifacts.placing import kept, lacking, put_in_place
 from recollect.artifacts.removal import PARTIAL_SUFFIX, PUBLISHING_LOCK, Removed, remove_unneeded
 from recollect.errors import ArtifactError, VersionDamaged
 from recollect.timed_names import second_after
@@ -55,8 +56,8 @@ class ArtifactStore:
         """Copy `source`, the folders in it included, in as a new version of `name`; it appears whole or not at all.
 
         The version is the time of publishing and the first digits of its content's hash; it sorts behind those that
-        are here. Content that is here already keeps its version. `move` takes the files away from `source`, which must
-        be on the same file system.
+        are here. Content that is there already keeps its version, whose files are mended where they are missing or
+        altered. `move` takes the files that are needed away from `source`, which must be on the same file system.
         """
         self.require_kind(name)
         paths = sorted(path for path in source.rglob("*") if path.is_file() and path != source / MANIFEST_FILE)
@@ -65,23 +66,22 @@ class ArtifactStore:
             raise ArtifactError(f"{source} holds no files to publish")
         directory = self.root / name
         with locked(directory / PUBLISHING_LOCK):
-            version = self._version_of(name, files)
-            if version is not None:
-                return Artifact(name=name, version=version, directory=directory / version)
-            second = second_after(self.versions_here(name), self._clock())
-            version = f"{second}-{content_of(files)[:CONTENT_DIGITS]}"
+            manifest = self._manifest_of(name, files) or self._new_manifest(name, files, parents)
+            version = manifest["version"]
             artifact = Artifact(name=name, version=version, directory=directory / version)
             partial = directory / f".{version}{PARTIAL_SUFFIX}"
-            try:
-                self._fill(partial, name, version, source, files, parents, move=move)
-            except OSError as error:
-                if not move:
-                    shutil.rmtree(partial, ignore_errors=True)
-                raise ArtifactError(
-                    f"{name} cannot be published in {self.root}: {error}; nothing has changed, make room and repeat"
-                ) from error
-            partial.rename(artifact.directory)
-            sync(directory)
+            with kept(artifact.directory):
+                wanted = lacking(artifact.directory, manifest)
+                try:
+                    if wanted:
+                        _fill(partial, source, wanted, move=move)
+                        put_in_place(partial, artifact.directory, manifest, wanted)
+                except OSError as error:
+                    if not move:
+                        shutil.rmtree(partial, ignore_errors=True)
+                    raise ArtifactError(
+                        f"{name} cannot be published in {self.root}: {error}; nothing has changed, make room and repeat"
+                    ) from error
         return artifact
 
     def require_kind(self, name: str) -> None:
@@ -91,45 +91,26 @@ class ArtifactStore:
         if not self.versions_here(name) and any(not version.startswith(".") for version in found):
             raise self._other_kind(name)
 
-    def _fill(
-        self,
-        partial: Path,
-        name: str,
-        version: str,
-        source: Path,
-        files: dict[str, Any],
-        parents: Mapping[str, Any] | None,
-        *,
-        move: bool,
-    ) -> None:
-        """Make the version under a name that is none yet."""
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for file in files:
-            (partial / file).parent.mkdir(parents=True, exist_ok=True)
-            if move:
-                (source / file).rename(partial / file)
-            else:
-                shutil.copyfile(source / file, partial / file)
-            sync(partial / file)
-        for folder in {(partial / file).parent for file in files}:
-            sync(folder)
-        manifest = {
+    def _new_manifest(self, name: str, files: dict[str, Any], parents: Mapping[str, Any] | None) -> Manifest:
+        second = second_after(self.versions_here(name), self._clock())
+        return {
             "schema_version": SCHEMA_VERSION,
             "name": name,
-            "version": version,
+            "version": f"{second}-{content_of(files)[:CONTENT_DIGITS]}",
             "created": self._clock().isoformat(timespec="seconds"),
             "parents": dict(parents or {}),
             "files": files,
         }
-        (partial / MANIFEST_FILE).write_text(as_text(manifest))
-        sync(partial / MANIFEST_FILE)
 
-    def _version_of(self, name: str, files: dict[str, Any]) -> str | None:
-        """The version that has these files."""
-        directory, content = self.root / name, content_of(files)[:CONTENT_DIGITS]
-        same = (version for version in self.versions_here(name) if version.endswith(content))
-        return next((version for version in same if read_manifest(directory / version)["files"] == files), None)
+    def _manifest_of(self, name: str, files: dict[str, Any]) -> Manifest | None:
+        """The manifest of the version that has these files."""
+        for version in self.versions_here(name):
+            if version.endswith(content_of(files)[:CONTENT_DIGITS]):
+                with contextlib.suppress(VersionDamaged):  # it cannot be told what it had
+                    manifest = read_manifest(self.root / name / version)
+                    if manifest["files"] == files:
+                        return manifest
+        return None
 
     @property
     def place(self) -> str:
@@ -340,6 +321,21 @@ class ArtifactStore:
         return ArtifactError(
             f"{name!r} in {self.place} is not {self.kind.noun} but something else; choose another name"
         )
+
+
+def _fill(partial: Path, source: Path, files: Collection[str], *, move: bool) -> None:
+    """Have `files` of `source` under a name that is no version."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file in files:
+        (partial / file).parent.mkdir(parents=True, exist_ok=True)
+        if move:
+            (source / file).rename(partial / file)
+        else:
+            shutil.copyfile(source / file, partial / file)
+        sync(partial / file)
+    for folder in {(partial / file).parent for file in files}:
+        sync(folder)
 
 
 def _is_version(reference: str) -> bool:

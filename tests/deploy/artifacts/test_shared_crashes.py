@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from recollect.artifacts import copies, shared
+from recollect.artifacts import copies, placing
 from recollect.artifacts.remote import Remote
 from recollect.artifacts.shared import SharedStore
 
@@ -31,7 +31,7 @@ class Dying:
         """Count what `store` asks of its remote, and what it makes certain here."""
         for name in STEPS:
             setattr(store.remote, name, self._dying(name, getattr(store.remote, name)))
-        for module in (copies, shared):
+        for module in (copies, placing):
             module.sync = self._dying("sync", module.sync)  # type: ignore[attr-defined]
 
     def _dying(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
