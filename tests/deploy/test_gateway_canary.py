@@ -6,7 +6,8 @@ import logging
 import numpy as np
 import pytest
 
-from recollect.errors import ArtifactError
+from recollect.artifacts import following
+from recollect.errors import ArtifactError, RemoteError
 from recollect.gateway.canary import MOST_FAILURES, Canary, CanaryConfig, compare
 from recollect.gateway.models import ServedModel
 from recollect_api import RecollectClient
@@ -15,10 +16,10 @@ USERS = [f"user-{number}" for number in range(4_000)]
 
 
 class Models:
-    """`dare@canary` is what `label` says; `dare/broken` cannot be loaded."""
+    """`dare@canary` is what `label` says; `dare/broken` cannot be loaded, nor anything while they are `away`."""
 
     def __init__(self):
-        self.label, self.loaded = None, []
+        self.label, self.loaded, self.away = None, [], False
 
     def pin(self, reference):
         return reference
@@ -31,6 +32,8 @@ class Models:
 
     def load(self, reference):
         self.loaded.append(reference)
+        if self.away:
+            raise RemoteError("no answer")
         if reference == "dare/broken":
             raise ArtifactError("this version is torn")
         return ServedModel(name="dare", version=reference.removeprefix("dare/"), ranker=None)
@@ -91,6 +94,42 @@ def test_one_that_cannot_be_loaded_leaves_the_one_before_and_is_not_tried_again(
         asyncio.run(canary.look())
     assert canary.current.version == "2"
     assert models.loaded == ["dare/2", "dare/broken"]
+
+
+def test_one_that_cannot_be_fetched_is_tried_again_after_a_while(models, monkeypatch, caplog):
+    models.label, models.away = "2", True
+    canary = looked(models, share=1.0)
+    models.away = False
+    asyncio.run(canary.look())
+    assert models.loaded == ["dare/2"]
+    monkeypatch.setattr(following, "RETRY_S", 0.0)
+    models.label, models.away = "3", True
+    for _ in range(3):
+        asyncio.run(canary.look())
+    assert [record.exc_info is not None for record in caplog.records] == [True, True, False, False]
+    models.away = False
+    asyncio.run(canary.look())
+    assert canary.current.version == "3"
+
+
+def test_one_that_was_restored_is_tried_when_its_label_comes_back(models):
+    models.label = "2"
+    canary = looked(models, share=1.0)
+    for label in ("broken", "2", "broken"):
+        models.label = label
+        asyncio.run(canary.look())
+    assert models.loaded == ["dare/2", "dare/broken", "dare/broken"]
+
+
+def test_one_that_was_taken_away_may_come_back_when_its_label_does(models):
+    models.label = "2"
+    canary = looked(models, share=1.0)
+    for _ in range(MOST_FAILURES):
+        canary.failed(canary.current)
+    for label in ("broken", "2"):
+        models.label = label
+        asyncio.run(canary.look())
+    assert canary.current.version == "2"
 
 
 def test_one_that_cannot_answer_is_taken_away_until_its_label_moves(models):

@@ -3,9 +3,13 @@
 import asyncio
 import threading
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
+from recollect.artifacts import following
+from recollect.errors import RemoteError
 from recollect.gateway.replica import GatewayReplica
 from recollect.gateway.scaling import CALLS_IN_FLIGHT
 from recollect.gateway.server import GatewayConfig
@@ -113,6 +117,57 @@ def test_a_version_that_cannot_be_loaded_is_tried_once_and_the_next_one_followed
     replica.call("check_health")
     eventually(lambda: replica.version() == "3")
     assert "torn" not in caplog.text
+
+
+@dataclass
+class AwayModels:
+    """Other models, which cannot be fetched while they are `away`."""
+
+    others: Any
+    away: bool = False
+
+    def current(self, reference):
+        return self.others.current(reference)
+
+    def load(self, reference):
+        if self.away:
+            raise RemoteError("no answer")
+        return self.others.load(reference)
+
+
+def test_a_version_that_cannot_be_fetched_is_tried_again_after_a_while(
+    history_redis_url, counting_models, tmp_path, label, eventually, monkeypatch, caplog
+):
+    monkeypatch.setattr(following, "RETRY_S", 0.0)
+    models = AwayModels(counting_models(tmp_path))
+    with running(history_redis_url, models) as replica:
+        replica.call("reconfigure", {"model": "counting@stable"})
+        models.away = True
+        label("2")
+
+        def told(times):
+            replica.call("check_health")
+            return caplog.text.count("cannot load counting/2") >= times
+
+        eventually(lambda: told(3))
+        assert replica.version() == "1"
+        models.away = False
+        eventually(lambda: told(3) and replica.version() == "2")
+    assert [record.exc_info is not None for record in caplog.records if "counting/2" in record.message][:3] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_version_that_was_restored_is_tried_when_its_label_comes_back(replica, label, eventually, caplog):
+    replica.call("reconfigure", {"model": "counting@stable"})
+    for times in (1, 2):
+        label("broken")
+        replica.call("check_health")
+        eventually(lambda times=times: caplog.text.count("cannot load counting/broken") == times)
+        label("1")
+        replica.call("check_health")
 
 
 def test_a_label_that_cannot_be_read_for_a_while_ends_no_replica(replica, label, tmp_path):

@@ -1,7 +1,6 @@
 """Follow a label while answering: what it points at is opened beside the present version, then takes its place."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """How often the label is looked at."""
 RETRY_S = 30.0
-"""How long a version that could not be fetched is left alone."""
+"""How long a version that could not be fetched, or not be opened for a reason that nobody foresaw, is left alone."""
 
 
 class Served(Protocol):
@@ -43,11 +42,35 @@ class Served(Protocol):
 S = TypeVar("S", bound=Served)
 
 
+class Failure:
+    """The version that could not be opened, if one could not; use it in one event loop."""
+
+    def __init__(self) -> None:
+        self._version: str | None = None
+        self._again_at = 0.0
+
+    def keeps_from(self, version: str) -> bool:
+        """Whether the `version` that a label points at now is to be left alone.
+
+        One that is damaged is, until the label was seen at another one: it may be whole when the label comes back.
+        """
+        if version != self._version:
+            self._version = None
+        return self._version is not None and time.monotonic() < self._again_at
+
+    def note(self, version: str, error: Exception) -> bool:
+        """Leave `version` alone because of `error`, for a while where that may not last; says whether it is new."""
+        new, self._version = version != self._version, version
+        stays = isinstance(error, ArtifactError | RecsysError | RetrievalError) and not isinstance(error, RemoteError)
+        self._again_at = float("inf") if stays else time.monotonic() + RETRY_S
+        return new
+
+
 class Followed(ABC, Generic[S]):
     """The version that a label points at, opened; a call takes `current` once and keeps it.
 
-    A version that cannot be opened leaves the present one answering, and is tried again when the label moves; one that
-    cannot be fetched also after a while.
+    A version that cannot be opened leaves the present one answering, and is tried again when the label has moved; one
+    that cannot be fetched, or for which there is no memory, also after a while.
     """
 
     def __init__(self, store: ArtifactStore, reference: str, *, look_s: float = LOOK_S) -> None:
@@ -55,34 +78,41 @@ class Followed(ABC, Generic[S]):
         self._store = store
         self._name, self._label = split_reference(reference, store.kind)
         self._look_s = look_s
-        self._failed: str | None = None
-        self._again_at = float("inf")
+        self._failure = Failure()
         self.current = self._opened(store.resolve(reference))
         serving(store.kind.noun, self._name, self.current.version)
 
     async def follow(self) -> None:
         """Look at the label for ever; run it as a task."""
+        told = False
         while True:
             await asyncio.sleep(self._look_s)
-            with contextlib.suppress(OSError):  # looked at again soon
+            try:
                 await self.look()
+                told = False
+            except Exception as error:  # looked at again soon
+                if not (told or isinstance(error, OSError)):
+                    log.exception(
+                        "%s@%s cannot be looked at, %s answers on", self._name, self._label, self.current.version
+                    )
+                    told = True
 
     async def look(self) -> None:
         """Go over to the version that the label points at, if it is another one."""
         await asyncio.to_thread(self._store.refresh)
         version = self._store.last_seen(self._name, self._label)
-        failed = self._failed if time.monotonic() < self._again_at else None
-        if version is None or version in (self.current.version, failed):
+        if version is None or self._failure.keeps_from(version) or version == self.current.version:
             return
         try:
             opened = await asyncio.to_thread(lambda: self._opened(self._store.resolve(f"{self._name}/{version}")))
-        except (ArtifactError, RecsysError, RetrievalError) as error:
-            self._failed = version
-            self._again_at = time.monotonic() + RETRY_S if isinstance(error, RemoteError) else float("inf")
-            noun = self._store.kind.noun
-            log.exception("%s %s/%s cannot be opened, %s answers on", noun, self._name, version, self.current.version)
+        except Exception as error:
+            # Whatever it is, memory that is short for instance: what answers answers on, and the label is followed.
+            told = (self._store.kind.noun, self._name, version, self.current.version)
+            if self._failure.note(version, error):
+                log.exception("%s %s/%s cannot be opened, %s answers on", *told)
+            else:
+                log.warning("%s %s/%s cannot be opened yet, %s answers on: %r", *told, error)
             return
-        self._failed = None
         before, self.current = self.current, opened
         serving(self._store.kind.noun, self._name, version)
         before.hold.release()  # who still uses it has it in memory

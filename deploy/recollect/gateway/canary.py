@@ -13,6 +13,7 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
+from recollect.artifacts.following import Failure
 from recollect.errors import ArtifactError
 from recollect.gateway.models import ModelSource, ServedModel
 from recollect.telemetry.answers import serving
@@ -63,7 +64,8 @@ class Canary:
         self._models = models
         self._current: ServedModel | None = None
         self._reference = ""
-        """What is loaded, or what could not be."""
+        """What was loaded last: it is, unless it was taken away."""
+        self._failure = Failure()
         self._failures = 0
 
     @property
@@ -107,15 +109,20 @@ class Canary:
             reference = await asyncio.to_thread(self._models.current, self.config.reference)
         except ArtifactError:
             return  # no such label yet
-        if reference == self._reference:
+        if self._failure.keeps_from(reference) or reference == self._reference:
             return
-        self._reference = reference
+        if self._current is None:
+            self._reference = ""  # what was taken away may come back, now that the label has moved
         try:
             model = await asyncio.to_thread(self._models.load, reference)
-        except Exception:
+        except Exception as error:
             # Whatever it is, of a model that was never asked: those who answer go on.
-            log.exception("the canary %s cannot be loaded", reference)
+            if self._failure.note(reference, error):
+                log.exception("the canary %s cannot be loaded", reference)
+            else:
+                log.warning("the canary %s cannot be loaded yet: %r", reference, error)
             return
+        self._reference = reference
         self._take(model)
         self._failures = 0
         serving("canary", model.name, model.version)

@@ -132,15 +132,20 @@ class ArtifactModels:
         store = open_store(self.root, shared=self.shared)
         artifact = store.resolve(reference)
         hold = store.hold(artifact) if store.contains(artifact) else None
-        ranker = TrainedRanker.load(artifact.directory, dtype=self.dtype)
-        return ServedModel(
-            name=artifact.name,
-            version=artifact.version,
-            ranker=ranker,
-            catalogue=ranker.catalogue,
-            popularity=load_popularity(artifact.directory),
-            hold=hold,
-        )
+        try:
+            ranker = TrainedRanker.load(artifact.directory, dtype=self.dtype)
+            return ServedModel(
+                name=artifact.name,
+                version=artifact.version,
+                ranker=ranker,
+                catalogue=ranker.catalogue,
+                popularity=load_popularity(artifact.directory),
+                hold=hold,
+            )
+        except BaseException:
+            if hold is not None:
+                hold.release()
+            raise
 
 
 class ModelSlot:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from recollect.artifacts.following import Failure
 from recollect.catalogues.serving import CatalogueSource, FollowedCatalogue
 from recollect.classification.deployment import ClassificationReplica, RemoteClassification
 from recollect.composed.deployment import ComposedReplica, RemoteComposed
@@ -73,7 +74,7 @@ class GatewayReplica:
         source = None if events is None else await asyncio.to_thread(EventSource, events)
         self._histories = HistoryStore(redis_url, config=histories, source=source)
         self._reference = ""
-        self._failed = ""
+        self._failure = Failure()
         self._slot: ModelSlot | None = None
         self._canary = None if canary is None or models is None else Canary(models, canary)
         self._index_source, self._catalogue_source = index, catalogue
@@ -142,7 +143,7 @@ class GatewayReplica:
         except (ArtifactError, OSError):
             return  # a label that cannot be read now: what answers answers on
         busy = self._loading.locked() or (self._following is not None and not self._following.done())
-        if wanted not in (self._reference, self._failed) and not busy:
+        if not self._failure.keeps_from(wanted) and wanted != self._reference and not busy:
             self._following = asyncio.create_task(self._follow(wanted))
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
@@ -174,11 +175,12 @@ class GatewayReplica:
     async def _follow(self, reference: str) -> None:
         try:
             await self._become(reference)
-        except Exception:
-            # The present model keeps answering, labelled as what it is.
-            log.exception("cannot load %s, %s keeps answering", reference, self._reference)
-            if self._desired is None:
-                self._failed = reference  # until the label moves; what is desired is tried again
+        except Exception as error:
+            # The present model keeps answering, labelled as what it is. What is desired is tried again at once.
+            if self._desired is not None or self._failure.note(reference, error):
+                log.exception("cannot load %s, %s keeps answering", reference, self._reference)
+            else:
+                log.warning("cannot load %s yet, %s keeps answering: %r", reference, self._reference, error)
 
     async def _become(self, reference: str) -> None:
         models = self._models
@@ -194,7 +196,7 @@ class GatewayReplica:
                 before = self._slot.swap(model)
                 if before.hold is not None:
                     before.hold.release()
-            self._reference, self._failed = reference, ""
+            self._reference = reference
 
     def _model_of(self, config: dict[str, str | None]) -> str:
         """The model that `user_config` names; ValueError where it names none for a recommender, or one for none."""

@@ -20,6 +20,7 @@ from recollect.errors import ArtifactError
 from recollect.gateway.models import ArtifactModels
 from recollect.indexes.building import IndexBuilder
 from recollect.indexes.serving import FollowedIndex, IndexSource
+from recsys.errors import StoreError
 from retrieval.index.building import BuildPlan
 from retrieval.index.quality import Thresholds
 from retrieval.index.sources import ArrayVectors
@@ -151,6 +152,14 @@ def test_a_model_is_fetched_where_it_is_loaded(url_of: Callable[[str], str], tmp
     served.hold.release()
     with pytest.raises(ArtifactError, match="no version 'none' of 'dare'"):
         replica.load("dare/none")
+
+
+def test_a_model_that_cannot_be_loaded_is_not_held(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "models")
+    artifact = store.publish("dare", other(tmp_path))
+    with pytest.raises(StoreError, match="no model in"):
+        ArtifactModels(root=store.root).load(artifact.reference)
+    assert store.remove_unneeded("dare", keep=0).versions == (artifact.version,)
 
 
 def other(folder: Path) -> Path:
