@@ -75,7 +75,8 @@ class LastSeen:
         this one did."""
         now = self._clock().timestamp()
         try:
-            recent = now - float((self.directory / ".looked").read_text()) < seconds
+            # A clock that was set back must not keep this machine from asking until it is there again.
+            recent = 0 <= now - float((self.directory / ".looked").read_text()) < seconds
         except (FileNotFoundError, ValueError):
             recent = False
         if recent:

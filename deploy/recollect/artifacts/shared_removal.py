@@ -35,7 +35,10 @@ def remove_shared(
     for version in versions:
         if version in needed or version not in files:
             continue
-        if version in holds.valid or not _withdrawn(remote, name, version, labels, now):
+        manifest = remote.read(f"{name}/{version}/{MANIFEST_FILE}")
+        if manifest is None:
+            continue  # another machine has withdrawn it, and may have to give it back
+        if version in holds.valid or not _withdrawn(remote, name, version, manifest, labels, now):
             held.append(version)
             continue
         freed += _remove(remote, name, version, files[version])
@@ -78,14 +81,12 @@ def _is_young(manifest: Manifest, now: datetime) -> bool:
         return False
 
 
-def _withdrawn(remote: Remote, name: str, version: str, labels: Labels, now: datetime) -> bool:
-    """Make it no version any more, unless someone begins to need it."""
+def _withdrawn(remote: Remote, name: str, version: str, manifest: bytes, labels: Labels, now: datetime) -> bool:
+    """Make it no version any more, unless someone begins to need it: then it gets its `manifest` back."""
     path = f"{name}/{version}/{MANIFEST_FILE}"
-    manifest = remote.read(path)
     remote.remove([path])
     if version in labels.all().values() or version in signs(remote, HOLDS, name, now).valid:
-        if manifest is not None:
-            remote.write(path, manifest)
+        remote.write(path, manifest)
         return False
     return True
 

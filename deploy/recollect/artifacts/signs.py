@@ -7,6 +7,7 @@ A sign counts for a day after it was last written, by the clock of whoever wrote
 its signs away.
 """
 
+import atexit
 import contextlib
 import json
 import logging
@@ -31,6 +32,8 @@ RENEW_S = 3600.0
 """How often a hold is renewed."""
 RETRY_S = 60.0
 """How soon it is tried again where that failed."""
+END_S = 5.0
+"""How long a process that ends waits for its signs to be taken away, each of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,18 +83,26 @@ class SharedHold(Hold):
         self._released = threading.Event()
         self._path = _path(HOLDS, name, version)
         left = self._renew(warned=False)
-        threading.Thread(target=self._keep, args=(left,), name="holding", daemon=True).start()
+        self._keeping = threading.Thread(target=self._keep, args=(left,), name="holding", daemon=True)
+        self._keeping.start()
+        # A thread of this kind does nothing more once the process ends.
+        atexit.register(self._end)
 
     def release(self) -> None:
         """Let the version be removed, at once here and soon elsewhere; again changes nothing."""
         self._here.release()
         self._released.set()
 
+    def _end(self) -> None:
+        self.release()
+        self._keeping.join(END_S)
+
     def _keep(self, left: bool) -> None:
         while not self._released.wait(RENEW_S if left else RETRY_S):
             left = self._renew(warned=not left)
-        with contextlib.suppress(RemoteError):  # it ends by itself
+        with contextlib.suppress(RemoteError):  # it counts no more in a day
             self._remote.remove([self._path])
+        atexit.unregister(self._end)
 
     def _renew(self, *, warned: bool) -> bool:
         try:

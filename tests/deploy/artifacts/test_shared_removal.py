@@ -130,6 +130,17 @@ def test_what_a_process_elsewhere_holds_stays(
         process.kill()
 
 
+@pytest.mark.parametrize("ends", ["released", "held"])
+def test_a_process_that_ends_in_order_leaves_no_sign(
+    machine: MachineAt, place: str, versions: list[str], clock: Any, tmp_path: Path, ends: str
+) -> None:
+    a = machine("a")
+    arguments = [tmp_path / "b" / "models", f"{place}/models", clock().isoformat(), f"dare/{versions[1]}"]
+    code = HOLDER.split("print", 1)[0] + ("held.release()" if ends == "released" else "")
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, timeout=60)
+    assert a.remote.list(signs.HOLDS) == {}
+
+
 def test_a_hold_is_renewed(
     machine: MachineAt, versions: list[str], clock: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +209,29 @@ def test_a_version_that_is_labelled_while_it_is_removed_stays(machine: MachineAt
     assert versions[2] in removed.held
     assert removed.versions == (versions[1], *versions[3:])
     assert machine("c").resolve("dare@stable").version == versions[2]
+
+
+def test_a_version_that_another_machine_is_removing_is_left_to_it(machine: MachineAt, versions: list[str]) -> None:
+    """It has withdrawn the manifest, and gives it back to who began to need the version."""
+    a, b, c = machine("a"), machine("b"), machine("c")
+    a.set_label("dare", "stable", versions[0])
+    path = f"dare/{versions[2]}/manifest.json"
+    manifest, real = b.remote.read(path), c.remote.read
+
+    def read(looked_at: str) -> bytes | None:
+        if looked_at == path:
+            c.remote.read = real
+            b.remote.remove([path])
+            found = real(looked_at)
+            a._labels("dare").set("canary", versions[2])
+            b.remote.write(path, manifest)
+            return bytes(found) if found else None
+        return real(looked_at)  # type: ignore[no-any-return]
+
+    c.remote.read = read
+    removed = c.remove_unneeded("dare", keep=0)
+    assert (removed.versions, removed.held) == ((versions[1], *versions[3:]), ())
+    assert machine("d").resolve("dare@canary").version == versions[2]
 
 
 @pytest.mark.parametrize("has_files", [True, False])
