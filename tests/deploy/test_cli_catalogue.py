@@ -47,6 +47,34 @@ def rows(result: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+def test_the_same_file_again_mends_what_is_damaged(run: Run, feed: Callable[..., Path], tmp_path: Path) -> None:
+    (imported,) = rows(run("import", feed(5), *OPTIONS, "--json"))
+    path = tmp_path / "var" / "catalogues" / "shop" / imported["version"] / "catalogue" / "items.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "is altered since it was published" in run("show", "b1").stderr
+    (again,) = rows(run("import", feed(5), *OPTIONS, "--json"))
+    assert again["version"] == imported["version"]
+    (shown,) = rows(run("show", "b1", "--json"))
+    assert shown["name"] == "bowl no. 1"
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["--name", "../../models/dare"], "name of catalogue must be 1 to 100 letters"),
+        (["--label", "bad label"], "label must be 1 to 100 letters"),
+    ],
+    ids=["name", "label"],
+)
+def test_what_cannot_be_a_name_or_a_label_leaves_nothing(
+    run: Run, feed: Callable[..., Path], tmp_path: Path, words: list[str], match: str
+) -> None:
+    refused = run("import", feed(5), *OPTIONS, *words)
+    assert refused.exit_code == 1
+    assert match in refused.stderr
+    assert {path.name for path in tmp_path.rglob("*")} <= {"feed.csv", "var"}
+
+
 def test_a_day_after_the_other_and_back(run: Run, feed: Callable[..., Path]) -> None:
     (monday,) = rows(run("import", feed(20), *OPTIONS, "--json"))
     assert (monday["items"], monday["priced"], monday["in_stock"], monday["currencies"]) == (20, 20, 10, ["EUR"])

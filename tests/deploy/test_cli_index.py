@@ -228,13 +228,53 @@ def test_what_a_killed_build_left_is_removed_unless_a_command_is_there(
     left = tmp_path / "var" / "indexes" / ".building" / "items"
     left.mkdir()
     (left / "vectors.npy").write_bytes(bytes(2_000_000))
-    with workplace(tmp_path / "var" / "indexes", "items", "index"):
-        refused = run("index", "gc", "items")
-        assert refused.exit_code == 1
-        assert "another command is changing index or gallery 'items'" in refused.stderr
+    # Of a first build, too, which has no version yet.
+    first = left.with_name("first")
+    first.mkdir()
+    (first / "vectors.npy").write_bytes(bytes(1_000_000))
+    with workplace(tmp_path / "var" / "indexes", "items", "index", label=None):
+        others, removed = rows(run("index", "gc", "--json"))
+        assert (others["name"], others["being built"], others["leftovers"], others["mb"]) == ("first", False, 1, 1.0)
+        assert (removed["name"], removed["being built"], removed["leftovers"]) == ("items", True, 0)
+        assert left.exists()
+        assert "yes" in run("index", "gc", "items").stdout
+    assert not first.exists()
+    assert "there is no 'first'" in run("index", "gc", "first").stderr
     (removed,) = rows(run("index", "gc", "items", "--json"))
-    assert (removed["leftovers"], removed["mb"]) == (1, 2.0)
+    assert (removed["being built"], removed["leftovers"], removed["mb"]) == (False, 1, 2.0)
     assert not left.exists()
+
+
+@pytest.mark.parametrize("name", ["first", "others"])
+def test_what_a_killed_first_build_left_is_removed_by_its_name(run: Run, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "var" / "indexes"
+    left = {"first": root / ".building" / "first", "others": root / "others" / ".20260101T000000-deadbeef.partial"}[
+        name
+    ]
+    left.mkdir(parents=True)
+    (left / "vectors.npy").write_bytes(bytes(2_000_000))
+    (removed,) = rows(run("index", "gc", name, "--json"))
+    assert (removed["name"], removed["leftovers"], removed["mb"]) == (name, 1, 2.0)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["../../../evil"], "name of index must be 1 to 100 letters"),
+        (["items", "--label", "bad label"], "label must be 1 to 100 letters"),
+    ],
+    ids=["name", "label"],
+)
+def test_what_cannot_be_a_name_or_a_label_is_refused_before_anything_is_built(
+    run: Run, vectors: dict[str, Path], tmp_path: Path, words: list[str], match: str
+) -> None:
+    refused = run("index", "build", *words, "--vectors", vectors["monday"])
+    assert refused.exit_code == 1
+    assert match in refused.stderr
+    assert not (tmp_path.parent / "evil").exists()
+    assert not list((tmp_path / "var").rglob("*.npy"))
+    assert not (tmp_path / "var" / "indexes").exists()
 
 
 @pytest.mark.slow
@@ -268,4 +308,4 @@ def test_a_rebuild_killed_at_ten_moments_leaves_what_answers_and_nothing_behind(
     root = tmp_path / "var" / "indexes"
     assert sorted(path.name for path in (root / ".building").iterdir()) == ["items.lock"]
     left = {path.name for path in (root / "items").iterdir()}
-    assert left == {tuesday["version"], "labels", ".holds", ".publishing"}
+    assert left == {tuesday["version"], "labels", ".holds", ".publishing", ".removing"}

@@ -54,7 +54,7 @@ def publish_catalogue(
             "(catalogue_max_bad_rows); the whole file is refused and nothing has changed: mend it or raise that setting"
         )
     store = open_store(root, shared=shared, kind=CATALOGUES)
-    with workplace(root, name, CATALOGUES.noun) as place:
+    with workplace(root, name, CATALOGUES.noun, label=label) as place:
         version = place / "version"
         shutil.rmtree(version, ignore_errors=True)
         imported.metadata.save(version / CATALOGUE_DIRECTORY)

@@ -42,10 +42,10 @@ def show_versions(
     rows: list[dict[str, Any]] = []
     for each in [name] if name else store.names():
         labels = store.labels(each)
-        for version in _require_versions(store, each):
-            artifact = store.version(each, version)
-            rows.append(
-                {
+        for version in _require_versions(store, each) if name else store.versions(each):
+            try:
+                artifact = store.version(each, version)
+                row = {
                     "name": each,
                     "version": version,
                     "labels": [label for label, pointed in labels.items() if pointed == version],
@@ -53,7 +53,12 @@ def show_versions(
                     "mb": round(store.bytes_of(artifact) / 1e6, 1),
                     **_where(store, each, version),
                 }
-            )
+            except Exception:
+                if version in store.versions(each):
+                    raise
+                continue
+            if artifact.directory.is_dir():  # it may have been removed while it was looked at
+                rows.append(row)
     show_rows(rows, contents, as_json=as_json)
 
 
@@ -93,19 +98,25 @@ def show_moved(name: str, label: str, version: str, before: str | None, *, as_js
 
 def show_removed(store: "ArtifactStore", name: str | None, keep: int, *, as_json: bool) -> None:
     """Remove what is not needed, of `name` or of all, and say what."""
-    from recollect.artifacts.workplace import remove_unfinished
+    from recollect.artifacts.workplace import remove_unfinished, unfinished_names
+    from recollect.errors import AlreadyRunning
 
-    rows = []
-    for each in [name] if name else store.names():
-        _require_versions(store, each)
+    rows, begun = [], unfinished_names(store.root)
+    for each in [name] if name else sorted({*store.names(), *begun}):
+        if each not in begun:
+            _require_versions(store, each)
         removed = store.remove_unneeded(each, keep=keep)
-        unfinished = remove_unfinished(store.root, each, store.kind.noun)
+        try:
+            unfinished, being_built = remove_unfinished(store.root, each, store.kind.noun), False
+        except AlreadyRunning:
+            unfinished, being_built = 0, True
         rows.append(
             {
                 "name": each,
                 "removed": list(removed.versions),
                 **({"evicted": list(removed.evicted)} if store.is_shared else {}),
                 "in use": list(removed.held),
+                "being built": being_built,
                 "leftovers": removed.leftovers + bool(unfinished),
                 "mb": round((removed.bytes + unfinished) / 1e6, 1),
             }
@@ -113,7 +124,9 @@ def show_removed(store: "ArtifactStore", name: str | None, keep: int, *, as_json
     if as_json:
         show_json(rows)
         return
-    columns = ["name", "removed", *(["evicted"] if store.is_shared else []), "in use", "leftovers", "mb"]
+    columns = ["name", "removed", *(["evicted"] if store.is_shared else []), "in use", "being built", "leftovers", "mb"]
+    for row in rows:
+        row["being built"] = "yes" if row["being built"] else ""
     cells = [[cell(row[column]) for column in columns] for row in rows]
     show_table("", columns, cells, right=["leftovers", "mb"])
 

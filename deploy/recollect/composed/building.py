@@ -86,7 +86,7 @@ class GalleryBuilder:
         self, name: str, source: PictureSource, encoder: ComposedEncoder, made: MadeWith, options: GalleryOptions
     ) -> PublishedGallery:
         """A gallery of the pictures of `source`, whatever version there was before."""
-        with workplace(self.root, name, GALLERIES.noun) as building:
+        with workplace(self.root, name, GALLERIES.noun, label=self.label) as building:
             keep = self._keeps_features(options, encoder, len(source.ids))
             embedded = self._embedded(building, source, encoder, keep=keep)
             used = source.take(embedded.rows)
@@ -109,7 +109,7 @@ class GalleryBuilder:
     ) -> PublishedGallery:
         """The gallery as labelled, and the pictures of `source`; DatasetError where it has an id already, unless
         `replace`."""
-        with workplace(self.root, name, GALLERIES.noun) as building:
+        with workplace(self.root, name, GALLERIES.noun, label=self.label) as building:
             before = self._labelled(name)
             pictures = pl.read_parquet(before.directory / PICTURES_FILE)
             there = sorted(set(source.ids) & set(pictures["image_id"]))
@@ -138,7 +138,7 @@ class GalleryBuilder:
 
     def delete(self, name: str, ids: Sequence[str]) -> PublishedGallery:
         """The gallery as labelled without the pictures `ids`; DatasetError where it has one of them not."""
-        with workplace(self.root, name, GALLERIES.noun) as building:
+        with workplace(self.root, name, GALLERIES.noun, label=self.label) as building:
             before = self._labelled(name)
             pictures = pl.read_parquet(before.directory / PICTURES_FILE)
             have = set(pictures["image_id"])

@@ -89,7 +89,7 @@ class IndexBuilder:
         without the label, and what answers does so still. Before anything changes that others see, `told` hears of the
         step "publishing".
         """
-        with workplace(self.root, name, INDEXES.noun) as building:
+        with workplace(self.root, name, INDEXES.noun, label=self.label) as building:
             self.store.require_kind(name)
             given = source(building) if callable(source) else source
             if given.refused:

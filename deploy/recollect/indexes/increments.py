@@ -129,7 +129,7 @@ def _increment(builder: IndexBuilder, name: str, change: Callable[[VectorIndex, 
     """Publish what answers with what `change` makes of its changes, and let it answer if it may."""
     if builder.label is None:
         raise ArtifactError("increments go on top of the version that answers; name a label")
-    with _stage(builder.root, name) as stage:
+    with _stage(builder.root, name, builder.label) as stage:
         artifact = builder.store.resolve(f"{name}@{builder.label}")
         with builder.store.hold(artifact):
             builder.told("reading", 0, 1)
@@ -160,9 +160,9 @@ def _increment(builder: IndexBuilder, name: str, change: Callable[[VectorIndex, 
 
 
 @contextmanager
-def _stage(root: Path, name: str) -> Iterator[Path]:
+def _stage(root: Path, name: str, label: str) -> Iterator[Path]:
     """An empty directory to make a version in; what a killed build has made so far stays beside it."""
-    with workplace(root, name, INDEXES.noun) as building:
+    with workplace(root, name, INDEXES.noun, label=label) as building:
         stage = building / _STAGE
         shutil.rmtree(stage, ignore_errors=True)
         stage.mkdir()

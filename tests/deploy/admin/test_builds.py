@@ -258,7 +258,7 @@ def test_one_build_of_a_name_at_a_time_whoever_asks(admin: AdminClient, running:
 
 
 def test_a_build_at_a_shell_is_in_the_way(admin: AdminClient, var: Path) -> None:
-    with workplace(var / "indexes", "items", "index"):
+    with workplace(var / "indexes", "items", "index", label=None):
         operation = admin.build_index("items", files=["small.parquet"])
         with pytest.raises(NotPossible, match="another command is changing index 'items'") as busy:
             admin.wait_operation(operation.name, timeout_s=60).result()

@@ -142,7 +142,7 @@ def test_a_killed_increment_changes_nothing_and_keeps_what_a_killed_build_made(
 
 def test_only_one_command_changes_an_index(base: str, builder: IndexBuilder, add: Callable[..., Increment]) -> None:
     with (
-        workplace(builder.root, "items", "index"),
+        workplace(builder.root, "items", "index", label=None),
         pytest.raises(RecollectError, match="another command is changing index 'items'"),
     ):
         add([300])
