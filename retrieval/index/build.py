@@ -10,6 +10,8 @@ from retrieval.index.gpu import train_on_gpus
 from retrieval.index.search import Floats, plain_index, set_own_probes
 from retrieval.index.spec import IndexSpec, Kind, Storage
 
+_SEEDS = 2**31 - 1
+"""FAISS takes seeds below."""
 _PART = 65_536
 """Vectors that are added at once."""
 
@@ -96,10 +98,10 @@ def train_index(index: Any, spec: IndexSpec, vectors: Vectors, seed: int = 0) ->
     plain = plain_index(index)
     # FAISS warns on the standard output of centres with few points; the sample is as large as there are vectors.
     if spec.kind is Kind.IVF:
-        plain.cp.seed = seed + 1
+        plain.cp.seed = (seed + 1) % _SEEDS
         plain.cp.min_points_per_centroid = 1
     if hasattr(plain, "pq"):
-        plain.pq.cp.seed = seed + 1
+        plain.pq.cp.seed = (seed + 1) % _SEEDS
         plain.pq.cp.min_points_per_centroid = 1
     wanted = min(count, spec.training_vectors)
     rows = np.sort(np.random.default_rng(seed).choice(count, wanted, replace=False))

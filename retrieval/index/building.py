@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from retrieval.errors import IndexingError
 from retrieval.index import steps
@@ -23,14 +24,15 @@ from retrieval.index.build import add_vectors, empty_index, train_index
 from retrieval.index.files import write_manifest
 from retrieval.index.search import Floats, plain_index, refining_index, use_threads
 from retrieval.index.sources import VectorSource, ordered_ids, write_ordered
-from retrieval.index.spec import IndexSpec
-from retrieval.index.vector_index import IDS_FILE, INDEX_FILE, VECTORS_FILE, IndexFacts, VectorIndex, as_compared
+from retrieval.index.spec import IndexSpec, Storage
+from retrieval.index.vector_index import IDS_FILE, INDEX_FILE, VECTORS_FILE, IndexFacts, VectorIndex, as_compared, norms
 
 _TRAINED_FILE, _INDEX_DIRECTORY = "trained.faiss", "index"
 _SHARD = 250_000
 """Vectors of a shard, at most."""
 _BLOCK = 65_536
 """Vectors that are read at once."""
+_MOST_HALF = float(np.finfo(np.float16).max)
 
 Told = Callable[[str, int, int], None]
 """Hears which step has done how much of how much."""
@@ -79,6 +81,8 @@ def build_vector_index(
     steps.make(work / IDS_FILE, ids.to_frame().write_parquet)
     steps.make(work / VECTORS_FILE, partial(write_ordered, source=source, rows=rows, told=partial(told, "reading")))
     vectors = _Given(np.load(work / VECTORS_FILE, mmap_mode="r"), normalized=plan.normalized)
+    if not plan.normalized and Storage.FP16 in (spec.storage, spec.refine):
+        _require_halves(vectors, ids)
     use_threads(threads)
     told("training", 0, 1)
     steps.make(work / _TRAINED_FILE, partial(_train, spec=spec, vectors=vectors, seed=plan.seed))
@@ -93,14 +97,14 @@ def build_vector_index(
     for done, _ in enumerate(apply(make_shard, missing), start=len(shards) - len(missing) + 1):
         told("adding", done, len(shards))
     _assemble(work, vectors, shards, told)
-    norms = np.concatenate([np.linalg.norm(vectors.as_given(part), axis=1) for part in _blocks(count)])
+    lengths = np.concatenate([norms(vectors.as_given(part)) for part in _blocks(count)])
     facts = IndexFacts(
         spec=spec,
         count=count,
         dimension=dimension,
         normalized=plan.normalized,
-        norm_mean=float(norms.mean()),
-        norm_std=float(norms.std()),
+        norm_mean=float(lengths.mean()),
+        norm_std=float(lengths.std()),
         source=source.facts,
         seed=plan.seed,
     )
@@ -147,6 +151,19 @@ def _shards(work: Path, spec: IndexSpec, plan: BuildPlan, count: int) -> list[Sh
         Shard(work / f"shard-{number:04d}.faiss", begin, end, plan.normalized)
         for number, (begin, end) in enumerate(pairwise(bounds))
     ]
+
+
+def _require_halves(vectors: "_Given", ids: pl.Series) -> None:
+    """IndexingError names the first vector of which fp16 cannot hold a number, and would keep infinity instead."""
+    for part in _blocks(vectors.shape[0]):
+        largest = np.abs(vectors.as_given(part)).max(axis=1)
+        beyond = np.flatnonzero(largest > _MOST_HALF)
+        if len(beyond):
+            row = int(beyond[0])
+            raise IndexingError(
+                f"vectors must be within ±{_MOST_HALF:,.0f} to be kept as fp16, that of id {ids[part.start + row]!r} "
+                f"has {largest[row]:,.0f}; keep fp32 or sq8, or scale all of them down"
+            )
 
 
 def _train(path: Path, *, spec: IndexSpec, vectors: "_Given", seed: int) -> None:

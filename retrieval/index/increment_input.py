@@ -59,7 +59,7 @@ def read_ids_to_delete(path: Path) -> list[Any]:
     """Ids of a Parquet file's column `id`, or of a text file with an id a line; IndexingError where there are none."""
     if path.suffix.lower() != ".parquet":
         try:
-            return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+            return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise IndexingError(
                 f"{path} cannot be read as a text with an id a line: {error}; or name a Parquet file with a column "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from retrieval.errors import IndexingError
@@ -17,7 +18,7 @@ from retrieval.index.search import Floats
 from retrieval.index.sources import VectorSource
 from retrieval.index.tables import VectorTable, among
 from retrieval.index.vector_files import Refused
-from retrieval.index.vector_index import IndexFacts, VectorIndex, read_ids
+from retrieval.index.vector_index import IndexFacts, VectorIndex, norms, read_ids
 
 _BASE = ("index", "ids", "vectors")
 REBUILD_FROM = 0.1
@@ -40,7 +41,7 @@ def write_changed(index: VectorIndex, changes: Changes, directory: Path, *, vers
     directory.mkdir(parents=True)
     for role in _BASE:
         _link(manifest.path(role), directory / manifest.roles[role])
-    lengths = np.linalg.norm(changes.added.vectors, axis=1)
+    lengths = norms(changes.added.vectors)
     mean, deviation = _norms(base, lengths)
     facts = replace(index.facts, count=count, base=base, norm_mean=mean, norm_std=deviation)
     _write(directory, manifest, changes, facts)
@@ -143,11 +144,11 @@ def _base_of(facts: IndexFacts, version: str) -> BaseFacts:
     return BaseFacts(version=version, count=facts.count, norm_mean=facts.norm_mean, norm_std=facts.norm_std)
 
 
-def _norms(base: BaseFacts, lengths: Floats) -> tuple[float, float]:
+def _norms(base: BaseFacts, lengths: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Mean and deviation over a base and what was added, those that are hidden counted still."""
     count = base.count + len(lengths)
-    mean = (base.count * base.norm_mean + float(lengths.sum(dtype=np.float64))) / count
-    squares = base.count * (base.norm_std**2 + base.norm_mean**2) + float((lengths.astype(np.float64) ** 2).sum())
+    mean = (base.count * base.norm_mean + float(lengths.sum())) / count
+    squares = base.count * (base.norm_std**2 + base.norm_mean**2) + float((lengths**2).sum())
     return mean, max(0.0, squares / count - mean**2) ** 0.5
 
 

@@ -29,6 +29,8 @@ INDEX_FILE, IDS_FILE, VECTORS_FILE = "index.faiss", "ids.parquet", "vectors.npy"
 _BLOCK = 65_536
 """Vectors that are compared with all queries at once."""
 _TINY = np.finfo(np.float32).tiny
+_LEAST_SQUARE = 1e-30
+"""Squares of fp32 below it are no more than a few digits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,10 +220,21 @@ def read_ids(manifest: Manifest) -> pl.Series:
     return pl.read_parquet(manifest.path("ids"))[ID_COLUMN]
 
 
+def norms(vectors: Floats) -> npt.NDArray[np.float64]:
+    """[n] length of each vector."""
+    # In fp32, squares would end at vectors of 1e19.
+    lengths: npt.NDArray[np.float64] = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
+    return lengths
+
+
 def unit(vectors: Floats) -> Floats:
-    """Each vector at length 1; one that is zero stays zero."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
-    scaled: Floats = vectors / np.maximum(lengths, _TINY)
+    """Each vector at length 1, however short or long it is; one that is zero stays zero."""
+    squares = np.einsum("nd,nd->n", vectors, vectors)
+    scaled: Floats = vectors / np.maximum(np.sqrt(squares), _TINY)[:, None]
+    beyond = ~((squares > _LEAST_SQUARE) & (squares < np.inf))
+    if beyond.any():
+        wide = vectors[beyond].astype(np.float64)
+        scaled[beyond] = wide / np.maximum(norms(vectors[beyond]), np.finfo(np.float64).tiny)[:, None]
     return scaled
 
 

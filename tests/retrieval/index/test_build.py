@@ -66,6 +66,12 @@ def test_the_same_seed_builds_the_same_bytes_and_another_seed_others(name: str, 
         assert not np.array_equal(first, faiss.serialize_index(build_index(KINDS[name], vectors, seed=8)))
 
 
+@pytest.mark.parametrize("name", ["ivf-sq8", "ivf-pq-refined"])
+def test_any_seed_of_32_bits_will_do(name: str, vectors: Floats) -> None:
+    largest, smallest = (faiss.serialize_index(build_index(KINDS[name], vectors, seed=at)) for at in (2**32 - 1, 0))
+    assert not np.array_equal(largest, smallest)
+
+
 def test_probes_of_a_call_overrule_the_index(vectors: Floats) -> None:
     index = build_index(IndexSpec(kind=Kind.IVF, lists=8, probes=1), vectors)
     assert own_probes(index) == (1, 8)

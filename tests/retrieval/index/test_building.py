@@ -205,6 +205,30 @@ def test_what_cannot_be_indexed_is_named(ids: list, vectors: object, match: str,
         build_vector_index(given, plan(IndexSpec()), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "spec", [IndexSpec(storage=Storage.FP16), IndexSpec(refine=Storage.FP16)], ids=["stored", "refined"]
+)
+def test_what_halves_cannot_hold_is_named_rather_than_kept_as_infinity(spec: IndexSpec, tmp_path: Path) -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    vectors[1] *= -70_000
+    given = ArrayVectors(pl.Series("id", [30, 10, 20]), vectors)
+    with pytest.raises(IndexingError, match=r"within ±65,504 to be kept as fp16, that of id 10 has 70,000; keep fp32"):
+        build_vector_index(given, plan(spec, normalized=False), tmp_path)
+    assert len(build_vector_index(given, plan(spec), tmp_path)) == 3
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-40, 1e22, 3e37])
+def test_a_vector_of_any_length_is_compared_by_its_direction(scale: float, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(4).normal(size=(50, 4)).astype(np.float32)
+    scaled = vectors.copy()
+    scaled[7] *= np.float32(scale)
+    ids = pl.Series("id", range(50))
+    built = build_vector_index(ArrayVectors(ids, scaled), plan(IndexSpec()), tmp_path)
+    np.testing.assert_allclose(built.vectors_at(np.arange(50)), unit(vectors), atol=6e-4)
+    assert built.search(scaled[7:8], 1).rows.tolist() == [[7]]
+    assert built.facts.norm_mean == pytest.approx(np.linalg.norm(scaled.astype(np.float64), axis=1).mean())
+
+
 def test_too_few_vectors_for_the_lists_are_told(tmp_path: Path) -> None:
     given = ArrayVectors(pl.Series("id", range(10)), np.eye(10, dtype=np.float32))
     with pytest.raises(IndexingError, match="at least 16 vectors, got 10"):

@@ -93,7 +93,7 @@ def test_ids_to_delete_are_those_that_are_there(numbers: VectorIndex, names: Vec
 
 
 def test_ids_are_read_from_a_text_or_a_table(tmp_path: Path) -> None:
-    (tmp_path / "ids.txt").write_text("17\n\n  a b \n")
+    (tmp_path / "ids.txt").write_text("17\n\n  a b \n", encoding="utf-8-sig")
     assert read_ids_to_delete(tmp_path / "ids.txt") == ["17", "a b"]
     pl.DataFrame({"id": [3, None, 5], "why": ["x", "y", "z"]}).write_parquet(tmp_path / "ids.parquet")
     assert read_ids_to_delete(tmp_path / "ids.parquet") == [3, 5]
