@@ -6,7 +6,7 @@ manifest.json   schema, facts, sha256 and size of every other file, sha256 of al
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ def write_manifest(
     return Manifest(directory, dict(facts), dict(roles), files)
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """The manifest of `directory`, every file checked against it; IndexingError says which is missing or altered."""
+def read_manifest(directory: Path, *, only: Collection[str] | None = None) -> Manifest:
+    """The manifest of `directory`, every file checked against it, or those of the roles `only`; IndexingError says
+    which is missing or altered."""
     path = directory / MANIFEST_FILE
     try:
         content = json.loads(path.read_text())
@@ -74,7 +75,8 @@ def read_manifest(directory: Path) -> Manifest:
             raise IndexingError(f"{path} names {file!r}, which is not in its own directory; build the index again")
         if file not in files:
             raise IndexingError(f"{path} names {file!r} and tells no hash of it; build the index again")
-    for file, expected in files.items():
+    checked = files if only is None else {file: files[file] for role, file in roles.items() if role in only}
+    for file, expected in checked.items():
         found = digest(directory / file) if (directory / file).is_file() else None
         if found != expected:
             state = "missing" if found is None else "altered"

@@ -1,7 +1,5 @@
 """Change an index without building it: the base's files are linked, what changed since lies beside; builds merge it."""
 
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from retrieval.errors import IndexingError
-from retrieval.index.changes import BaseFacts, Changes
+from retrieval.files import link_or_copy
+from retrieval.index.changes import FILES, BaseFacts, Changes
 from retrieval.index.files import Manifest, read_manifest, write_manifest
 from retrieval.index.search import Floats
 from retrieval.index.sources import VectorSource
@@ -40,7 +39,7 @@ def write_changed(index: VectorIndex, changes: Changes, directory: Path, *, vers
         raise IndexingError(f"nothing would be left of the {len(index):,} vectors; keep one, or build another index")
     directory.mkdir(parents=True)
     for role in _BASE:
-        _link(manifest.path(role), directory / manifest.roles[role])
+        link_or_copy(manifest.path(role), directory / manifest.roles[role])
     lengths = norms(changes.added.vectors)
     mean, deviation = _norms(base, lengths)
     facts = replace(index.facts, count=count, base=base, norm_mean=mean, norm_std=deviation)
@@ -58,9 +57,14 @@ def changed_share(index: VectorIndex) -> float:
     return (added + hidden) / base.count
 
 
-def stored_changes(directory: Path) -> tuple[IndexFacts, Changes]:
-    """What the index in `directory` says of itself and of its changes, hashes checked, without opening FAISS's part."""
-    manifest = read_manifest(directory)
+def stored_changes(directory: Path) -> tuple[IndexFacts, Changes] | None:
+    """What the index in `directory` says of itself and of its changes; None where nothing of it was ever changed.
+
+    Files are checked as far as that needs them, so that a damaged index can still tell. IndexingError where it cannot.
+    """
+    if not FILES.keys() & read_manifest(directory, only=()).roles.keys():
+        return None
+    manifest = read_manifest(directory, only=("ids", *FILES))
     facts = IndexFacts.from_json(manifest.facts)
     return facts, Changes.read(manifest, read_ids(manifest).dtype, facts.dimension)
 
@@ -150,10 +154,3 @@ def _norms(base: BaseFacts, lengths: npt.NDArray[np.float64]) -> tuple[float, fl
     mean = (base.count * base.norm_mean + float(lengths.sum())) / count
     squares = base.count * (base.norm_std**2 + base.norm_mean**2) + float((lengths**2).sum())
     return mean, max(0.0, squares / count - mean**2) ** 0.5
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

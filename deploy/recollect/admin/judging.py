@@ -30,7 +30,7 @@ class Judging:
     async def judge(self, artifact: Artifact, *, against: str) -> JudgedVersion:
         """What a version is worth beside the one that the label `against` points at; ended when the caller goes.
 
-        VersionUnusable where one of the two is altered or holds no index.
+        VersionUnusable where it is altered or holds no index.
         """
         job = JudgeJob(
             root=self._root,

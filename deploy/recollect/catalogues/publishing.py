@@ -1,14 +1,18 @@
 """Publish an imported catalogue as a version, and let it answer unless it is likely to be half a file."""
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from recollect.artifacts import CATALOGUES, Artifact, open_store
+from recollect.artifacts import CATALOGUES, Artifact, ArtifactStore, open_store
 from recollect.artifacts.workplace import workplace
-from recollect.errors import CatalogueRefused
+from recollect.errors import CatalogueRefused, LabelMoved, VersionDamaged
+from recsys.errors import StoreError
 from recsys.metadata import ItemMetadata
 from recsys.metadata.importing import ImportedCatalogue
+
+log = logging.getLogger(__name__)
 
 CATALOGUE_DIRECTORY = "catalogue"
 
@@ -29,7 +33,9 @@ class PublishedCatalogue:
 
     artifact: Artifact
     coverage: float | None
-    """Share of the items of the catalogue that answered before; None where none did."""
+    """Share of the items of the catalogue that answered before; None where none did, or it is damaged."""
+    damaged: str | None = None
+    """What answered before and could not be compared with, `name/version`."""
 
 
 def publish_catalogue(
@@ -45,7 +51,8 @@ def publish_catalogue(
     the URL where machines share catalogues.
 
     CatalogueRefused where too many rows are bad: nothing is published then. And where it lacks too much of what answers
-    now: then the version is kept without the label. What answered before does so still in both cases.
+    now: then the version is kept without the label. LabelMoved where the label was moved since it was judged. What
+    answered before does so still in all these cases. Where that is damaged, what is new is not compared with it.
     """
     bad = imported.bad.height
     if bad > guard.max_bad_rows * imported.rows:
@@ -60,24 +67,41 @@ def publish_catalogue(
         imported.metadata.save(version / CATALOGUE_DIRECTORY)
         artifact = store.publish(name, version, parents=imported.metadata.facts.source, move=True)
         shutil.rmtree(place)
-    coverage = None
+    coverage = damaged = None
     if label is not None:
         before = store.labelled(name, label)
         if before is not None and before != artifact.version:
-            coverage = _coverage(imported.metadata, open_catalogue(store.resolve(f"{name}/{before}")))
-            if coverage < guard.min_coverage:
+            coverage = _coverage_of(imported.metadata, store, f"{name}/{before}")
+            damaged = f"{name}/{before}" if coverage is None else None
+            if coverage is not None and coverage < guard.min_coverage:
                 raise CatalogueRefused(
                     f"{artifact.reference} has {coverage:.1%} of the items of {name}@{label}, fewer than "
                     f"{guard.min_coverage:.0%} (catalogue_min_coverage), and may be half a file; what answered before "
                     f"does so still. If it is right: recollect catalogue activate {name} {artifact.version}"
                 )
-        store.set_label(name, label, artifact.version)
-    return PublishedCatalogue(artifact=artifact, coverage=coverage)
+        try:
+            store.set_label(name, label, artifact.version, expected=before or "")
+        except LabelMoved as error:
+            raise LabelMoved(
+                f"{artifact.reference} is published, but {error}", current=error.current, reference=artifact.reference
+            ) from error
+    return PublishedCatalogue(artifact=artifact, coverage=coverage, damaged=damaged)
 
 
 def open_catalogue(artifact: Artifact) -> ItemMetadata:
     """The catalogue of a version whose bytes are checked; StoreError where it holds none."""
     return ItemMetadata.load(artifact.directory / CATALOGUE_DIRECTORY)
+
+
+def _coverage_of(catalogue: ItemMetadata, store: ArtifactStore, reference: str) -> float | None:
+    """Share of what a version has that `catalogue` has too; None where it is damaged."""
+    try:
+        if not store.has(reference):
+            raise VersionDamaged(f"{reference} is not in {store.place} any more")
+        return _coverage(catalogue, open_catalogue(store.resolve(reference)))
+    except (StoreError, VersionDamaged) as error:
+        log.warning("nothing is compared with %s: %s", reference, error)
+        return None
 
 
 def _coverage(catalogue: ItemMetadata, before: ItemMetadata) -> float:

@@ -125,6 +125,7 @@ def import_file(
                     "rows": imported.rows,
                     **_told(published.artifact),
                     "coverage": published.coverage,
+                    **({"damaged": published.damaged} if published.damaged else {}),
                     "bad_rows": imported.bad.height,
                     "bad": imported.bad.head(SHOWN_BAD).to_dicts(),
                     "left_out": list(imported.left_out),
@@ -134,6 +135,9 @@ def import_file(
         return
     for column_left_out in imported.left_out:
         out.print(f"left out column {column_left_out}", style="yellow", highlight=False, soft_wrap=True)
+    if published.damaged:
+        told = f"{published.damaged} answered before and is damaged, so that nothing was compared with it"
+        out.print(told, style="yellow", highlight=False, soft_wrap=True)
     named = f" ({name}@{label})" if label else ""
     default = "only what is in stock" if facts.only_in_stock else "items of any availability"
     out.print(

@@ -27,6 +27,7 @@ from recollect.composed.sources import PictureSource
 from retrieval.composed.encoder import ComposedEncoder
 from retrieval.composed.features import DONE_FILE, INDEX_FILE, TOKENS_FILE, FrozenFeatures, vision_fingerprint
 from retrieval.errors import DatasetError
+from retrieval.files import link_or_copy
 from retrieval.images import ImageLimits
 from retrieval.index.gallery import Gallery
 
@@ -85,8 +86,13 @@ class GalleryBuilder:
     def make(
         self, name: str, source: PictureSource, encoder: ComposedEncoder, made: MadeWith, options: GalleryOptions
     ) -> PublishedGallery:
-        """A gallery of the pictures of `source`, whatever version there was before."""
+        """A gallery of the pictures of `source`, whatever version there was before.
+
+        As for `add` and `delete`, LabelMoved where the label was moved since the command began: the version is kept
+        without the label, and the same command again does not begin anew.
+        """
         with workplace(self.root, name, GALLERIES.noun, label=self.label) as building:
+            before = "" if self.label is None else self.store.labelled(name, self.label) or ""
             keep = self._keeps_features(options, encoder, len(source.ids))
             embedded = self._embedded(building, source, encoder, keep=keep)
             used = source.take(embedded.rows)
@@ -102,7 +108,7 @@ class GalleryBuilder:
             if keep:
                 _features(version / FEATURES_DIRECTORY, used.ids, building / _WORK / TOKENS_FILE, encoder)
             made.save(version)
-            return self._published(name, building, gallery, embedded.skipped)
+            return self._published(name, building, gallery, embedded.skipped, before)
 
     def add(
         self, name: str, source: PictureSource, encoder: ComposedEncoder, made: MadeWith, *, replace: bool = False
@@ -134,7 +140,7 @@ class GalleryBuilder:
             if keep:
                 _more_features(version / FEATURES_DIRECTORY, kept["image_id"].to_list(), used.ids, building / _WORK)
             made.save(version)
-            return self._published(name, building, gallery, embedded.skipped)
+            return self._published(name, building, gallery, embedded.skipped, before.version)
 
     def delete(self, name: str, ids: Sequence[str]) -> PublishedGallery:
         """The gallery as labelled without the pictures `ids`; DatasetError where it has one of them not."""
@@ -153,7 +159,7 @@ class GalleryBuilder:
             kept.write_parquet(version / PICTURES_FILE)
             if (version / FEATURES_DIRECTORY).is_dir():
                 _more_features(version / FEATURES_DIRECTORY, kept["image_id"].to_list(), (), None)
-            return self._published(name, building, gallery, ())
+            return self._published(name, building, gallery, (), before.version)
 
     def made_with(self, name: str) -> MadeWith:
         """How the gallery as labelled was made; ArtifactError where there is none."""
@@ -198,12 +204,13 @@ class GalleryBuilder:
         return embedded
 
     def _published(
-        self, name: str, building: Path, gallery: Gallery, skipped: Sequence[SkippedPicture]
+        self, name: str, building: Path, gallery: Gallery, skipped: Sequence[SkippedPicture], before: str
     ) -> PublishedGallery:
+        """What lies in `building` as a version, labelled unless the label points at something else than `before`."""
         images, storage = len(gallery), str(gallery.storage)
         artifact = self.store.publish(name, building / _VERSION, move=True)
         if self.label is not None:
-            self.store.set_label(name, self.label, artifact.version)
+            self.store.set_label(name, self.label, artifact.version, expected=before)
         shutil.rmtree(building)
         return PublishedGallery(artifact=artifact, images=images, storage=storage, skipped=tuple(skipped))
 
@@ -247,7 +254,8 @@ def _pictures(source: PictureSource, embedded: EmbeddedPictures, *, keep_paths: 
 def _features(directory: Path, ids: Sequence[str], tokens: Path, encoder: ComposedEncoder) -> None:
     """Lay out `tokens` as `retrieval.composed.features` reads them."""
     directory.mkdir()
-    tokens.rename(directory / TOKENS_FILE)
+    # Not taken away: until the label is set, the command may have to go on with it.
+    link_or_copy(tokens, directory / TOKENS_FILE)
     _describe(directory, ids, vision_fingerprint(encoder.model))
 
 

@@ -1,8 +1,9 @@
 """What a build does with increments: the source wins, what was deleted stays out, what it lacks is kept or refused.
 
 Ids that were deleted stay out of every build, whatever its source has, until they are added again. Vectors that were
-added are kept by every build whose source lacks their ids, until they are deleted: where what embedded the source
-embedded them too. Of a source and an increment with the same id the source wins, since its vectors go together.
+added are kept by every build until they are deleted or a source has their ids: where what embedded the source embedded
+them too. Of a source and an increment with the same id the source wins, since its vectors go together; from then on it
+is the source's, and goes when a later source lacks it.
 """
 
 from collections.abc import Mapping

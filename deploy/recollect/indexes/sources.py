@@ -1,5 +1,6 @@
 """Open what an index is built of: items of a model, Parquet files of id and vector, pictures, those of a gallery."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,18 @@ _PICTURES = 4_096
 
 
 def model_items(settings: Settings, reference: str) -> ArrayVectors:
-    """The item rows of a model, `dare@stable` for instance. ArtifactError where there is no such model."""
+    """The item rows of a model, `dare@stable` for instance, or a directory. ArtifactError where there is none."""
     from recsys.models.item_vectors import item_vectors
 
     artifact = models_of(settings).resolve(reference)
     ids, vectors = item_vectors(artifact.directory)
-    # A directory outside the store has no version that could name it.
-    named = artifact.reference if artifact.version != "unversioned" else str(artifact.directory.resolve())
-    return ArrayVectors(pl.Series("id", ids), vectors, {"kind": MODEL, "model": named})
+    facts = {"kind": MODEL, "model": artifact.reference}
+    if artifact.version == "unversioned":
+        # A directory outside the store has no version that could name it, and may hold another model next time.
+        path = str(artifact.directory.resolve())
+        content = hashlib.sha256(ids.tobytes() + vectors.tobytes()).hexdigest()
+        facts |= {"model": path, MAKER: f"{path} of {content[:12]}", "digest": content}
+    return ArrayVectors(pl.Series("id", ids), vectors, facts)
 
 
 def parquet_files(settings: Settings, paths: Sequence[Path], told: Callable[[str, int, int], None]) -> VectorSource:

@@ -1,12 +1,14 @@
 """An imported catalogue answers unless it is likely to be half a file; the one that answers follows its label."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from recollect.artifacts import CATALOGUES, ArtifactStore
+from recollect.artifacts import CATALOGUES, Artifact, ArtifactStore
+from recollect.catalogues import publishing
 from recollect.catalogues.publishing import (
     CatalogueGuard,
     PublishedCatalogue,
@@ -14,7 +16,8 @@ from recollect.catalogues.publishing import (
     publish_catalogue,
 )
 from recollect.catalogues.serving import CatalogueSource, FollowedCatalogue
-from recollect.errors import ArtifactError, CatalogueRefused
+from recollect.errors import ArtifactError, CatalogueRefused, LabelMoved
+from recsys.metadata import ItemMetadata
 from recsys.metadata.importing import ImportedCatalogue, ImportOptions, import_catalogue
 
 Read = Callable[..., ImportedCatalogue]
@@ -74,6 +77,38 @@ def test_half_a_file_is_kept_without_the_label(read: Read, publish: Callable, st
     assert f"recollect catalogue activate shop {refused}" in str(caught.value)
     assert publish(read(7), guard=CatalogueGuard(min_coverage=0.7)).artifact.version == refused
     assert store.labelled("shop", "stable") == refused
+
+
+def test_whoever_was_faster_is_not_overwritten(
+    read: Read, publish: Callable, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish(read(10)).artifact
+    real, faster = publishing.open_catalogue, list[str]()
+
+    def opened(artifact: Artifact) -> ItemMetadata:
+        if not faster:
+            faster.append("")
+            faster[0] = publish(read(100)).artifact.version
+        return real(artifact)
+
+    monkeypatch.setattr(publishing, "open_catalogue", opened)
+    with pytest.raises(LabelMoved, match=f"is published, but label 'stable' .* not at {first.version}") as caught:
+        publish(read(11, price=2))
+    assert store.labelled("shop", "stable") == faster[0] == caught.value.current
+    assert caught.value.reference.partition("/")[2] in store.versions("shop")
+
+
+@pytest.mark.parametrize("what", ["items.parquet", "catalogue.json", ""], ids=["items", "facts", "all"])
+def test_a_damaged_version_stops_no_import(what: str, read: Read, publish: Callable, store: ArtifactStore) -> None:
+    first = publish(read(10)).artifact
+    if what:
+        (first.directory / "catalogue" / what).write_bytes(b"damaged")
+    else:
+        shutil.rmtree(first.directory)
+    second = publish(read(3, price=2))
+    assert (second.coverage, second.damaged) == (None, first.reference)
+    assert store.labelled("shop", "stable") == second.artifact.version
+    assert publish(read(3, price=4)).coverage == 1.0
 
 
 def test_of_a_file_with_many_bad_rows_nothing_is_published(read: Read, publish: Callable, store: ArtifactStore) -> None:

@@ -3,16 +3,17 @@
 import fcntl
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from recollect.composed import embedding
+from recollect.composed import building, embedding
 from recollect.composed.building import GalleryBuilder, GalleryOptions
 from recollect.composed.galleries import GALLERY_DIRECTORY, MadeWith, OpenGallery
 from recollect.composed.sources import read_source
-from recollect.errors import ArtifactError, RecollectError
+from recollect.errors import ArtifactError, LabelMoved, RecollectError
 from retrieval.composed.features import FrozenFeatures
 from retrieval.errors import DatasetError
 from retrieval.images import ImageLimits
@@ -199,6 +200,42 @@ def test_two_commands_do_not_change_one_gallery_at_a_time(builder, encoder, made
             builder.delete("shop", ["0.png"])
         builder.make("other", some(0, 1), encoder, made, GalleryOptions())
     assert builder.delete("shop", ["0.png"]).images == 1
+
+
+def test_whoever_was_faster_is_not_overwritten(builder, encoder, made, vectors, some, monkeypatch):
+    builder.make("shop", some(0, 1, 2), encoder, made, GalleryOptions())
+    real, faster = building.Gallery.delete, []
+
+    def slow(gallery, ids):
+        real(gallery, ids)
+        if not faster:
+            faster.append(builder.store.labelled("shop", "stable"))
+            builder.store.set_label("shop", "stable", other)
+
+    other = replace(builder, label="other").make("shop", some(0, 1), encoder, made, GalleryOptions()).artifact.version
+    monkeypatch.setattr(building.Gallery, "delete", slow)
+    with pytest.raises(LabelMoved, match=f"points at {other}, not at"):
+        builder.delete("shop", ["2.png"])
+    assert builder.store.labelled("shop", "stable") == other
+    assert_holds(builder, encoder, vectors, [0, 1])
+
+
+def test_a_gallery_that_was_overtaken_is_not_embedded_again(builder, encoder, made, vectors, some, monkeypatch):
+    builder.make("shop", some(0, 1), encoder, made, GalleryOptions())
+    other = replace(builder, label="other").make("shop", some(2, 3), encoder, made, GalleryOptions()).artifact.version
+    real, seen, source = encoder.image_tokens, [], some(5, 6)
+
+    def overtaken(pixels):
+        seen.append(len(pixels))
+        builder.store.set_label("shop", "stable", other)
+        return real(pixels)
+
+    monkeypatch.setattr(encoder, "image_tokens", overtaken)
+    with pytest.raises(LabelMoved, match=f"points at {other}, not at"):
+        builder.make("shop", source, encoder, made, GalleryOptions())
+    builder.make("shop", source, encoder, made, GalleryOptions())
+    assert seen == [2]
+    assert_holds(builder, encoder, vectors, [5, 6])
 
 
 def test_paths_are_kept_only_where_they_may(builder, encoder, made, some):

@@ -1,6 +1,7 @@
 """Increments as versions: labels, gate, rollback and removal as for builds, and what the next build makes of them."""
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from recollect.artifacts import INDEXES, ArtifactStore
 from recollect.artifacts.workplace import remove_unfinished, workplace
-from recollect.errors import IndexRefused, LabelMoved, RecollectError
+from recollect.errors import IndexRefused, LabelMoved, RecollectError, VersionDamaged
 from recollect.indexes import increments
 from recollect.indexes.building import IndexBuilder, open_version
 from recollect.indexes.increments import Increment, add_vectors, delete_ids
@@ -273,6 +274,85 @@ class TestTheNextBuild:
         built = builder.rebuild("items", source_of(range(302), maker="dare/2"), PLAN)
         assert len(built.index) == 302
         assert len(built.merging.changes.kept) == 0
+
+    def test_what_a_source_has_had_is_its_own_and_goes_with_it(
+        self, builder: IndexBuilder, add: Callable[..., Increment]
+    ) -> None:
+        add([300])
+        assert 300 in builder.rebuild("items", source_of(range(COUNT + 1)), PLAN).index.ids
+        built = builder.rebuild("items", source_of(), PLAN)
+        assert (300 in built.index.ids, len(built.merging.dropped)) == (False, 0)
+
+    def test_a_build_for_a_label_of_its_own_leaves_out_what_was_deleted_from_the_stable_one(
+        self, builder: IndexBuilder
+    ) -> None:
+        delete_ids(builder, "items", [17])
+        canary = replace(builder, label="canary").rebuild("items", source_of(), PLAN)
+        assert (canary.merging.left_out, 17 in canary.index.ids) == (1, False)
+        assert {check.name for check in canary.verdict.checks} >= {"coverage", "overlap"}
+        builder.activate("items", canary.artifact.version, label="stable")
+        assert 17 not in builder.rebuild("items", source_of(), PLAN).index.ids
+
+    def test_what_another_machine_deletes_meanwhile_is_not_overwritten(
+        self, builder: IndexBuilder, tmp_path: Path
+    ) -> None:
+        shared = str(tmp_path / "shared")
+        here, there = (replace(builder, root=tmp_path / each, shared=f"{shared}/indexes") for each in "ab")
+        Path(shared).mkdir()
+        here.rebuild("items", source_of(), PLAN)
+        deleted: list[str] = []
+
+        def told(step: str, _done: int, _of: int) -> None:
+            if step == "training" and not deleted:
+                deleted.append(delete_ids(there, "items", [17]).artifact.version)
+
+        with pytest.raises(LabelMoved, match=r"is built, but label 'stable' of 'items' points at"):
+            replace(here, told=told).rebuild("items", source_of(), PLAN)
+        assert here.store.labelled("items", "stable") == deleted[0]
+        assert 17 not in here.rebuild("items", source_of(), PLAN).index.ids
+
+    @pytest.mark.parametrize("file", ["index.faiss", "vectors.npy", None], ids=["index", "vectors", "all"])
+    def test_a_damaged_version_stops_no_build_and_what_was_deleted_stays_out(
+        self, file: str | None, builder: IndexBuilder, store: ArtifactStore
+    ) -> None:
+        live = delete_ids(builder, "items", [17]).artifact
+        everything = MergePolicy(drop_added=True, restore_deleted=True)
+        if file is None:
+            shutil.rmtree(live.directory)
+            with pytest.raises(VersionDamaged, match="with both --drop-added and --restore-deleted, which forgets it"):
+                builder.rebuild("items", source_of(), PLAN)
+            built = builder.rebuild("items", source_of(), PLAN, merge=everything)
+        else:
+            # The files of the base are hard links.
+            (live.directory / "index" / file).unlink()
+            (live.directory / "index" / file).write_bytes(b"damaged")
+            built = builder.rebuild("items", source_of(), PLAN)
+        assert (17 in built.index.ids) == (file is None)
+        assert store.labelled("items", "stable") == built.artifact.version
+        told = {check.name: check.reason for check in built.verdict.checks}
+        assert told.keys() == {"recall", "compared"}
+        assert told["compared"].startswith(f"nothing is compared with {live.reference}, which is damaged")
+
+    def test_changes_that_cannot_be_read_are_forgotten_only_when_that_is_said(
+        self, builder: IndexBuilder, store: ArtifactStore
+    ) -> None:
+        live = delete_ids(builder, "items", [17]).artifact
+        (live.directory / "index" / "removed.parquet").write_bytes(b"damaged")
+        for merge in (MergePolicy(), MergePolicy(restore_deleted=True)):
+            with pytest.raises(VersionDamaged, match=r"removed\.parquet is altered .* or build with both --drop-added"):
+                builder.rebuild("items", source_of(), PLAN, merge=merge)
+        assert store.labelled("items", "stable") == live.version
+        both = MergePolicy(drop_added=True, restore_deleted=True)
+        assert 17 in builder.rebuild("items", source_of(), PLAN, merge=both).index.ids
+
+    def test_another_version_takes_over_from_a_damaged_one(
+        self, builder: IndexBuilder, store: ArtifactStore, base: str
+    ) -> None:
+        good = replace(builder, label="other").rebuild("items", source_of(range(COUNT - 1)), PLAN).artifact.version
+        (builder.root / "items" / base / "index" / "ids.parquet").write_bytes(b"damaged")
+        verdict = builder.activate("items", good, label="stable")
+        assert [check.name for check in verdict.checks] == ["recall", "compared"]
+        assert store.labelled("items", "stable") == good
 
     def test_a_rollback_takes_increments_back_from_the_next_build_too(
         self, builder: IndexBuilder, store: ArtifactStore, add: Callable[..., Increment]

@@ -333,10 +333,23 @@ class TestMerging:
         assert index.facts.base is None
 
         # The build after it, of the same source, knows as much.
-        _, told = stored_changes(index.manifest.directory)
+        _, told = stored_changes(index.manifest.directory) or pytest.fail("nothing is stored")
         assert told.removed.to_list() == [4, 30]
         assert lacking(source, told).ids.to_list() == [20, 21]
         assert told.digest == carried.digest
+
+    def test_a_damaged_index_still_tells_what_was_changed(self, tmp_path: Path) -> None:
+        carried = Changes.none(pl.Int64(), DIMENSION).with_removed(ids_of([4]))
+        plan = BuildPlan(choose=lambda _count, _dimension: IndexSpec(), normalized=False)
+        source = ArrayVectors(ids_of([1, 2]), drawn(2, 1))
+        manifest = with_carried(build_vector_index(source, plan, tmp_path), carried).manifest
+        for role in ("index", "vectors"):
+            manifest.path(role).write_bytes(b"damaged")
+        _, told = stored_changes(manifest.directory) or pytest.fail("nothing is stored")
+        assert told.removed.to_list() == [4]
+        manifest.path("removed").write_bytes(b"damaged")
+        with pytest.raises(IndexingError, match=r"removed\.parquet is altered"):
+            stored_changes(manifest.directory)
 
     def test_added_again_is_deleted_no_more(self) -> None:
         changes = self.changes().with_added(VectorTable(ids_of([4]), drawn(1, 6)))
