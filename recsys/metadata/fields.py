@@ -10,7 +10,7 @@ from recsys.data.sources.columns import ID_KINDS, SAMPLE_ROWS, id_of, text_of
 from recsys.data.sources.files import EXTRA_COLUMN
 from recsys.metadata.items import Availability
 
-__all__ = ["ID_KINDS", "Checked", "check_fields", "own_column"]
+__all__ = ["ID_KINDS", "UTF8_REMEDY", "Checked", "can_be_named", "check_fields", "is_told", "own_column"]
 
 MAX_TEXT = 4_000
 """Most characters of a name, a category or a path; they travel with every answer."""
@@ -37,6 +37,10 @@ _WORDS: dict[str, Availability] = {
 }
 """What feeds call it, without spaces, hyphens and underscores; schema.org's addresses end in the same words."""
 
+UTF8_REMEDY = "save the file as UTF-8, for instance with `iconv -f latin1 -t utf-8`"
+_REPLACED = "\ufffd"
+"""What stands where bytes were no UTF-8."""
+
 Problem = tuple[str, pl.Expr, pl.Expr, str]
 """Field, the condition under which it is wrong, its value as text, and what helps."""
 
@@ -61,14 +65,21 @@ def check_fields(
     separator: str | None,
     ids: str,
     image: str,
+    inexact: Mapping[str, str],
 ) -> Checked:
-    """Read the `mapped` columns (field → column) of `raw`, which has a ROW_COLUMN."""
+    """Read the `mapped` columns (field → column) of `raw`, which has a ROW_COLUMN and of which `is_told` each can be.
+
+    `inexact` are those texts, and those of the shop's own, in which bytes may have been replaced.
+    """
     schema = raw.schema
     raw_item, item, integers = id_of(mapped["item"], schema, raw.head(SAMPLE_ROWS), ids)
     problems: list[Problem] = [("item", raw_item.is_null(), pl.lit(""), "is missing; give every row the item's id")]
     if EXTRA_COLUMN in schema:
         extra = pl.col(EXTRA_COLUMN)
         problems.append(("row", extra.is_not_null(), extra, "has more columns than the header; quote what has commas"))
+    for name, column in inexact.items():
+        text = pl.col(column)
+        problems.append((name, text.str.contains(_REPLACED, literal=True), text, f"is not UTF-8; {UTF8_REMEDY}"))
     if integers:
         problems += [
             ("item", item.is_null(), raw_item, "is not a whole number; send one, or read all ids with --ids text"),
@@ -106,22 +117,54 @@ def check_fields(
     return Checked(good=good, bad=bad, integer_ids=integers)
 
 
+def is_told(name: str, dtype: pl.DataType) -> bool:
+    """Whether a column of that type can say what a field is: text or what has one, for categories a list of such."""
+    return _has_text(dtype) or (name == "category" and _has_text(_member_of(dtype)))
+
+
+def can_be_named(column: str) -> bool:
+    """Whether a column is what its name says: polars reads `*`, and what stands between `^` and `$`, as patterns."""
+    return column != "*" and not (column.startswith("^") and column.endswith("$"))
+
+
 def own_column(name: str, dtype: pl.DataType) -> pl.Expr | None:
     """A column of the shop's own as it is kept: text, number, truth value, date, list of texts; None for others."""
-    column = pl.col(name)
-    if isinstance(dtype, pl.List):
-        inner = dtype.inner
-        simple = isinstance(inner, pl.DataType) and own_column(name, inner) is not None and not inner.is_nested()
-        return column.cast(pl.List(pl.String)) if simple else None
+    column, member = pl.col(name), _member_of(dtype)
+    if _has_text(member):
+        return _texts_of(name, dtype)
+    if not _has_text(dtype):
+        return None
     if dtype == pl.String:
         return _filled(column).alias(name)
     if isinstance(dtype, pl.Decimal):
         return column.cast(pl.Float64)
+    if dtype.is_float():
+        return column.fill_nan(None)
     if dtype.is_numeric() or dtype in (pl.Boolean, pl.Date) or isinstance(dtype, pl.Datetime):
         return column
-    if isinstance(dtype, pl.Categorical | pl.Enum | pl.Null | pl.Time | pl.Duration):
-        return column.cast(pl.String)
-    return None
+    return column.cast(pl.String)
+
+
+def _has_text(dtype: pl.DataType | None) -> bool:
+    if dtype is None:
+        return False
+    named = isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Null)
+    return named or dtype.is_numeric() or dtype == pl.Boolean or isinstance(dtype, pl.Date | pl.Datetime | pl.Time)
+
+
+def _member_of(dtype: pl.DataType) -> pl.DataType | None:
+    """What a list holds; None for what is none."""
+    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
+    return inner if isinstance(inner, pl.DataType) else None
+
+
+def _texts_of(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column of lists as lists of texts; a number that is none is missing."""
+    lists = pl.col(name).arr.to_list() if isinstance(dtype, pl.Array) else pl.col(name)
+    member = _member_of(dtype)
+    if member is not None and member.is_float():
+        lists = lists.list.eval(pl.element().fill_nan(None))
+    return lists.cast(pl.List(pl.String))
 
 
 def _filled(text: pl.Expr) -> pl.Expr:
@@ -148,8 +191,8 @@ def _categories(mapped: Mapping[str, str], schema: pl.Schema, separator: str | N
     if "category" not in mapped:
         return pl.lit(None, dtype=pl.List(pl.String)), pl.lit(False)
     column = mapped["category"]
-    if isinstance(schema[column], pl.List):
-        names = pl.col(column).cast(pl.List(pl.String))
+    if isinstance(schema[column], pl.List | pl.Array):
+        names = _texts_of(column, schema[column])
     elif separator is None:
         names = pl.concat_list(text_of(column, schema[column]))
     else:

@@ -1,5 +1,6 @@
 """Read what a shop tells of its items from a file of its own; rows that cannot be used are told one by one."""
 
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,15 @@ from recsys.data.sources.files import (
     scan_rows,
 )
 from recsys.errors import ConfigError, SourceError
-from recsys.metadata.fields import ID_KINDS, Checked, check_fields, own_column
+from recsys.metadata.fields import (
+    ID_KINDS,
+    UTF8_REMEDY,
+    Checked,
+    can_be_named,
+    check_fields,
+    is_told,
+    own_column,
+)
 from recsys.metadata.items import STANDARD, CatalogueFacts, ItemMetadata
 from recsys.metadata.online_retail import online_retail_items
 
@@ -36,6 +45,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "availability": ("availability", "in_stock"),
 }
 """What is read of a file, and the columns that it is looked for in unless told."""
+_PART_BYTES = 1 << 20
 BAD_COLUMNS = {"row": pl.Int64(), "field": pl.String(), "value": pl.String(), "remedy": pl.String()}
 """Of the table of rows that cannot be used: number from 1, a header not counted; what is wrong, and what helps."""
 
@@ -93,18 +103,25 @@ def import_catalogue(path: Path, options: ImportOptions, *, format: str = "colum
     raw, options = FORMATS[format](path, options)
     found = [name for name in raw.columns if name not in (ROW_COLUMN, EXTRA_COLUMN)]
     mapped = _mapped(path, found, options)
+    _require_told(path, raw.schema, mapped)
+    own, left_out = _own_columns(raw, [name for name in found if name not in mapped.values()])
     if "price" in mapped and options.currency is None and "currency" not in mapped:
         _require_currencies(path, raw[mapped["price"]])
     checked = check_fields(
-        raw, mapped, currency=options.currency, separator=options.separator, ids=options.ids, image=options.image_base
+        raw,
+        mapped,
+        currency=options.currency,
+        separator=options.separator,
+        ids=options.ids,
+        image=options.image_base,
+        inexact=_inexact(path, raw.schema, mapped | {name: name for name in own}) if format == "columns" else {},
     )
     kept, bad = _without_repeats(checked)
     if kept.height == 0:
         shown = "; ".join(f"row {row}, {name} {value!r}: {remedy}" for row, name, value, remedy in bad.head(3).rows())
         raise SourceError(f"{path}: none of its {raw.height:,} rows can be used: {shown or 'there are none'}")
-    own, left_out = _own_columns(raw, [name for name in found if name not in mapped.values()])
     frame = _numbered(kept, integers=checked.integer_ids)
-    frame = frame.join(raw.select(pl.col(ROW_COLUMN).cast(pl.Int64).alias("row"), *own), on="row", how="left")
+    frame = frame.join(raw.select(pl.col(ROW_COLUMN).cast(pl.Int64).alias("row"), *own.values()), on="row", how="left")
     frame = frame.drop("row").sort("item_id")
     told = frame["availability"].null_count() < frame.height
     only_in_stock = told if options.only_in_stock is None else options.only_in_stock
@@ -161,6 +178,45 @@ def _mapped(path: Path, found: list[str], options: ImportOptions) -> dict[str, s
     return mapped
 
 
+def _require_told(path: Path, schema: pl.Schema, mapped: Mapping[str, str]) -> None:
+    """SourceError names a column that is of no type that its field could be read of."""
+    for name, column in mapped.items():
+        remedy = f"or name another one with --column {name}=COLUMN"
+        if not can_be_named(column):
+            raise SourceError(f"{path}: column {column!r} is called like a pattern; rename it, {remedy}")
+        if not is_told(name, schema[column]):
+            expected = "text or a list of texts" if name == "category" else "text or numbers"
+            raise SourceError(
+                f"{path}: column {column!r}, read as {name}, holds {schema[column]}; expected {expected}: cast it, "
+                f"{remedy}"
+            )
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether every byte of a text is; a Parquet file knows its own texts."""
+    if file_kind(path, EXPECTED) == "parquet":
+        return True
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        with path.open("rb") as file:
+            while part := file.read(_PART_BYTES):
+                decoder.decode(part)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _inexact(path: Path, schema: pl.Schema, columns: Mapping[str, str]) -> dict[str, str]:
+    """Those of `columns` that are texts, where the file is not all UTF-8; SourceError where its header is not."""
+    if _is_utf8(path):
+        return {}
+    broken = [name for name in schema.names() if "\ufffd" in name]
+    if broken:
+        raise SourceError(f"{path}: the column {broken[0]!r} of its header is not UTF-8; {UTF8_REMEDY}")
+    return {name: column for name, column in columns.items() if schema[column] == pl.String}
+
+
 def _require_currencies(path: Path, prices: pl.Series) -> None:
     """ConfigError where no price says in what it is."""
     if prices.dtype.is_numeric() or not prices.cast(pl.String).str.contains(r"[A-Za-z]{3}").any():
@@ -192,15 +248,17 @@ def _numbered(kept: pl.DataFrame, *, integers: bool) -> pl.DataFrame:
     return kept.with_columns(ids, pl.col("item").alias("item_key")).drop("item")
 
 
-def _own_columns(raw: pl.DataFrame, names: list[str]) -> tuple[list[pl.Expr], list[str]]:
+def _own_columns(raw: pl.DataFrame, names: list[str]) -> tuple[dict[str, pl.Expr], list[str]]:
     """The shop's own columns, as they are kept, and why others are not."""
-    kept, left_out = [], []
+    kept, left_out = {}, []
     for name in names:
         column = own_column(name, raw.schema[name])
-        if name in STANDARD or name == "row":
+        if not can_be_named(name):
+            left_out.append(f"{name}: is called like a pattern; rename it")
+        elif name in STANDARD or name == "row":
             left_out.append(f"{name}: another column was named for it, or it is a name of our own; rename it")
         elif column is None:
             left_out.append(f"{name}: holds {raw.schema[name]}; cast it to text, a number or a list of these")
         else:
-            kept.append(column)
+            kept[name] = column
     return kept, left_out

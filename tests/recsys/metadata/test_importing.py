@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ Read = Callable[..., ImportedCatalogue]
 def read(tmp_path: Path) -> Read:
     """Read lines of a CSV, or columns of a Parquet file."""
 
-    def make(content: str | dict[str, Any], **options: Any) -> ImportedCatalogue:
+    def make(content: str | bytes | dict[str, Any], **options: Any) -> ImportedCatalogue:
         path = tmp_path / "catalogue.file"
         if isinstance(content, str):
             path.write_text(content)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
         else:
             pl.DataFrame(content).write_parquet(path)
         return import_catalogue(path, ImportOptions(**options))
@@ -167,6 +169,65 @@ def test_rows_that_cannot_be_used_are_told_with_field_value_and_remedy_and_the_o
     assert remedies[5] == "is no amount; write 12.50, or 12.50 EUR"
     assert remedies[11] == "row 1 has this item already and is kept; keep one row an item"
     assert (found.rows, found.metadata.facts.source["bad_rows"]) == (15, 13)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("item", [[1]]),
+        ("item", [{"a": 1}]),
+        ("item", [b"a"]),
+        ("item", [timedelta(1)]),
+        ("name", [["a"]]),
+        ("name", [b"\xff"]),
+        ("price", [[1.0]]),
+        ("availability", [["in_stock"]]),
+        ("category", [{"a": 1}]),
+        ("category", [[{"a": 1}]]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else str(pl.Series(value).dtype).lower(),
+)
+def test_a_column_that_cannot_tell_its_field_is_named(read: Read, field: str, values: list[Any]) -> None:
+    with pytest.raises(SourceError, match=rf"column '{field}', read as {field}, holds .*; expected text .*--column"):
+        read({"item": [1], field: values}, currency="EUR")
+
+
+def test_columns_of_the_shop_that_cannot_be_kept_are_left_out_and_told(read: Read) -> None:
+    found = read(
+        {
+            "item": [1],
+            "category": pl.Series([["oak", "bowls"]], dtype=pl.Array(pl.String, 2)),
+            "sizes": pl.Series([[1, 2]], dtype=pl.Array(pl.Int64, 2)),
+            "age": [timedelta(1)],
+            "ages": [[timedelta(1)]],
+        }
+    )
+    assert (column(found, "category"), column(found, "sizes")) == ([["oak", "bowls"]], [["1", "2"]])
+    assert [each.partition(":")[0] for each in found.left_out] == ["age", "ages"]
+
+
+@pytest.mark.parametrize("name", ["*", "^.*$"])
+def test_a_column_that_is_called_like_a_pattern_is_that_column_alone(read: Read, name: str) -> None:
+    found = read(f"item,{name},name\n1,a,b\n")
+    assert (column(found, "name"), found.left_out) == (["b"], (f"{name}: is called like a pattern; rename it",))
+    with pytest.raises(SourceError, match="is called like a pattern; rename it, or name another one with --column na"):
+        read(f"item,{name}\n1,a\n", columns={"name": name})
+
+
+def test_a_number_that_is_none_is_missing(read: Read) -> None:
+    found = read({"item": [1, 2], "weight": [1.5, float("nan")], "sizes": [[1.0, float("nan")], [2.0]]})
+    assert (column(found, "weight"), column(found, "sizes")) == ([1.5, None], [["1.0", None], ["2.0"]])
+
+
+def test_rows_that_are_not_utf_8_are_told_unless_the_file_says_so_itself(read: Read) -> None:
+    latin = "item,name,brand\n1,café,a\n2,bowl,Müller\n3,tray,b\n".encode("latin1")
+    found = read(latin)
+    assert column(found, "name") == ["tray"]
+    assert [row[:3] for row in found.bad.rows()] == [(1, "name", "caf\ufffd"), (2, "brand", "M\ufffdller")]
+    assert "is not UTF-8; save the file as UTF-8, for instance with `iconv" in found.bad["remedy"][0]
+    with pytest.raises(SourceError, match=r"the column 'gr\ufffd\ufffde' of its header is not UTF-8; save the file as"):
+        read("item,größe\n1,2\n".encode("latin1"))
+    assert column(read("item,name\n1,caf\ufffd\n"), "name") == ["caf\ufffd"]
 
 
 def test_an_item_whose_first_row_is_bad_is_taken_from_its_second(read: Read) -> None:
