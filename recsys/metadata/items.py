@@ -166,9 +166,13 @@ class ItemMetadata:
         return mask
 
     def save(self, directory: Path) -> None:
-        """Write both files into `directory`, which is made."""
+        """Write both files into `directory`, which is made; StoreError where the disk is full."""
         directory.mkdir(parents=True, exist_ok=True)
-        self.frame.write_parquet(directory / ITEMS_FILE)
+        try:
+            self.frame.write_parquet(directory / ITEMS_FILE)
+        except pl.exceptions.PolarsError as error:
+            # Polars tells of a full disk so.
+            raise StoreError(f"{directory / ITEMS_FILE} cannot be written: {error}; make room and repeat") from error
         (directory / FACTS_FILE).write_text(json.dumps(asdict(self.facts), indent=2) + "\n")
 
     @classmethod

@@ -25,6 +25,7 @@ from retrieval.index.files import write_manifest
 from retrieval.index.search import Floats, plain_index, refining_index, use_threads
 from retrieval.index.sources import VectorSource, ordered_ids, write_ordered
 from retrieval.index.spec import IndexSpec, Storage
+from retrieval.index.tables import write_table
 from retrieval.index.vector_index import IDS_FILE, INDEX_FILE, VECTORS_FILE, IndexFacts, VectorIndex, as_compared, norms
 
 _TRAINED_FILE, _INDEX_DIRECTORY = "trained.faiss", "index"
@@ -78,7 +79,7 @@ def build_vector_index(
     spec = plan.choose(count, dimension)
     job = {"source": source.facts, "count": count, "spec": spec.as_json(), "normalized": plan.normalized}
     steps.begin(work, job | {"seed": plan.seed})
-    steps.make(work / IDS_FILE, ids.to_frame().write_parquet)
+    steps.make(work / IDS_FILE, partial(write_table, ids.to_frame()))
     steps.make(work / VECTORS_FILE, partial(write_ordered, source=source, rows=rows, told=partial(told, "reading")))
     vectors = _Given(np.load(work / VECTORS_FILE, mmap_mode="r"), normalized=plan.normalized)
     if not plan.normalized and Storage.FP16 in (spec.storage, spec.refine):

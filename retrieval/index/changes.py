@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import polars as pl
 
 from retrieval.errors import IndexingError
 from retrieval.index.files import Manifest
-from retrieval.index.tables import ID_COLUMN, VectorTable, among
+from retrieval.index.tables import ID_COLUMN, VectorTable, among, write_table
 
 FILES = {"added": "added.parquet", "removed": "removed.parquet", "kept": "kept.parquet"}
 """Role in the manifest → file; a role that would hold nothing is left out."""
@@ -61,7 +62,7 @@ class Changes:
         """Write what there is into `directory`; role → file."""
         parts: dict[str, tuple[int, Callable[[Path], object]]] = {
             "added": (len(self.added), self.added.write),
-            "removed": (len(self.removed), self.removed.alias(ID_COLUMN).to_frame().write_parquet),
+            "removed": (len(self.removed), partial(write_table, self.removed.alias(ID_COLUMN).to_frame())),
             "kept": (len(self.kept), self.kept.write),
         }
         roles = {role: FILES[role] for role, (count, _) in parts.items() if count}

@@ -22,6 +22,7 @@ from retrieval.index.gallery_state import EXACT_UP_TO, GalleryHit, GalleryState,
 from retrieval.index.search import Floats, Mask
 from retrieval.index.spec import IndexSpec, Storage, choose_spec
 from retrieval.index.stored_vectors import StoredVectors, write_rows, write_vectors
+from retrieval.index.tables import write_table
 
 __all__ = ["EXACT_UP_TO", "Gallery", "GalleryHit"]
 
@@ -79,7 +80,7 @@ class Gallery:
         directory.mkdir(parents=True, exist_ok=True)
         roles = {"vectors": "vectors-1.npy", "rows": "rows-1.parquet"}
         write_vectors(directory / roles["vectors"], vectors, kept)
-        rows.write_parquet(directory / roles["rows"])
+        write_table(rows, directory / roles["rows"])
         stored = StoredVectors(directory / roles["vectors"], kept)
         facts = _facts(kept, 1, seed) | _build(directory, roles, stored, kept, spec, seed, 1, progress)
         write_manifest(directory, roles, facts)
@@ -232,7 +233,7 @@ class Gallery:
         if facts["spec"] is None:
             roles.pop("index", None)
             facts |= _build(directory, roles, stored, kept, None, seed, number, None)
-        rows.write_parquet(directory / roles["rows"])
+        write_table(rows, directory / roles["rows"])
         self._state = GalleryState(write_manifest(directory, roles, facts, before=before.manifest))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from retrieval.errors import IndexingError
 from retrieval.index.search import Floats, Mask
 
 ID_COLUMN, VECTOR_COLUMN = "id", "vector"
@@ -37,7 +38,7 @@ class VectorTable:
 
     def write(self, path: Path) -> None:
         """As Parquet, with columns id and vector."""
-        pl.DataFrame([self.ids.alias(ID_COLUMN), pl.Series(VECTOR_COLUMN, self.vectors)]).write_parquet(path)
+        write_table(pl.DataFrame([self.ids.alias(ID_COLUMN), pl.Series(VECTOR_COLUMN, self.vectors)]), path)
 
     def where(self, mask: Mask) -> "VectorTable":
         """Only some."""
@@ -52,6 +53,15 @@ class VectorTable:
         ids = pl.concat([self.ids.alias(ID_COLUMN), other.ids.alias(ID_COLUMN)])
         order = ids.arg_sort().to_numpy()
         return VectorTable(ids.gather(order), np.concatenate([self.vectors, other.vectors])[order])
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` as Parquet; IndexingError where the disk is full."""
+    try:
+        frame.write_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        # Polars tells of a full disk so.
+        raise IndexingError(f"{path} cannot be written: {error}; make room and repeat") from error
 
 
 def among(ids: pl.Series, others: pl.Series) -> Mask:

@@ -147,6 +147,30 @@ def test_bad_rows_are_told_and_the_good_ones_kept_unless_they_are_many(run: Run,
     assert len(rows(run("list", "--json"))) == 1
 
 
+def test_rejects_that_cannot_be_written_are_told_before_anything_changes(run: Run, feed: Callable[..., Path]) -> None:
+    done = run("import", feed(3), *OPTIONS, "--rejects", "none/bad.csv")
+    assert done.exit_code == 1
+    assert "--rejects none/bad.csv cannot be written: No such file or directory" in done.stderr
+    assert "there is no 'shop'" in run("list", "shop").stderr
+
+
+def test_a_damaged_version_hides_no_other(run: Run, feed: Callable[..., Path], tmp_path: Path) -> None:
+    (monday,) = rows(run("import", feed(20), *OPTIONS, "--json"))
+    (tuesday,) = rows(run("import", feed(19), *OPTIONS, "--json"))
+    (tmp_path / "var" / "catalogues" / "shop" / monday["version"] / "catalogue" / "catalogue.json").write_text("{")
+    damaged, whole = rows(run("list", "--json"))
+    assert (damaged["version"], whole["version"], whole["items"]) == (monday["version"], tuesday["version"], 19)
+    assert "catalogue.json cannot be read" in damaged["problem"]
+    assert "DAMAGED: " in run("list").stdout
+
+
+def test_a_number_of_any_length_is_shown_as_unknown(run: Run, feed: Callable[..., Path]) -> None:
+    run("import", feed(2), *OPTIONS)
+    done = run("show", "9" * 5_000, "9" * 19, str(2**63 - 1))
+    assert done.exit_code == 0
+    assert f"not in shop@stable: {'9' * 5_000}, {'9' * 19}, {2**63 - 1}" in done.stdout
+
+
 def test_settings_say_how_many_bad_rows_and_missing_items_are_too_many(
     run: Run, feed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

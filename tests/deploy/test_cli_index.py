@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,17 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def rows(result: Result) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """Have writes beyond `size` bytes fail, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def labelled(run: Run) -> dict[str, list[str]]:
@@ -127,6 +140,33 @@ def test_an_altered_version_is_neither_verified_nor_activated(
         done = run("index", *words)
         assert done.exit_code == 1
         assert "index.faiss is altered since it was published" in done.stderr
+
+
+def test_a_damaged_version_hides_no_other(run: Run, vectors: dict[str, Path], tmp_path: Path) -> None:
+    found = [
+        rows(run("index", "build", "items", "--vectors", vectors[night], "--json"))
+        for night in vectors
+        if night != "broken"
+    ]
+    monday, tuesday = (row["version"] for (row,) in found)
+    root = tmp_path / "var" / "indexes" / "items"
+    for file in ("verdict.json", "index/manifest.json"):
+        (root / monday / file).write_text("{")
+        damaged, whole = rows(run("index", "list", "--json"))
+        assert (damaged["version"], whole["version"], whole["vectors"]) == (monday, tuesday, COUNT)
+        assert f"{monday} cannot be read" in damaged["problem"]
+    (root / monday / "index" / "manifest.json").unlink()
+    assert run("index", "list").stdout.count("DAMAGED: ") == 1
+
+
+@pytest.mark.parametrize("kilobytes", [4, 700], ids=["ids", "vectors"])
+def test_a_full_disk_is_told_in_one_line(kilobytes: int, run: Run, vectors: dict[str, Path]) -> None:
+    with files_up_to(kilobytes << 10):
+        done = run("index", "build", "items", "--vectors", vectors["monday"], "--kind", "flat")
+    assert done.exit_code == 1
+    assert isinstance(done.exception, SystemExit)
+    assert "File too large" in done.stderr
+    assert "make room and" in done.stderr
 
 
 def test_thresholds_come_from_the_settings(run: Run, vectors: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """What reaches a person: text as it is, and one line for an error that can be mended."""
 
+import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,38 @@ def test_an_error_that_can_be_mended_is_one_line(capsys: pytest.CaptureFixture[s
         command()
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == "error: column [/x] is missing; name it\n"
+
+
+@pytest.mark.parametrize(
+    ("doing", "told"),
+    [
+        (lambda _: Path("/dev/full").write_text("a"), "No space left on device; make room and repeat"),
+        (
+            lambda at: (at / "none" / "file").write_text("a"),
+            "{at}/none/file: No such file or directory; check the path",
+        ),
+        (lambda at: at.read_text(), "{at}: Is a directory; name a file"),
+        (lambda at: (at / ("a" * 300)).touch(), f"{{at}}/{'a' * 300}: File name too long"),
+    ],
+    ids=["a full disk", "no folder", "a folder", "a long name"],
+)
+def test_what_the_system_refuses_is_one_line_with_what_helps(
+    doing: Callable[[Path], object], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        console.explains_errors(doing)(tmp_path)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == f"error: {told.format(at=tmp_path)}\n"
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("of a library")])
+def test_a_pipe_that_nobody_reads_and_what_no_system_said_are_left_to_others(error: OSError) -> None:
+    @console.explains_errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(OSError, match=r"Broken pipe|of a library"):
+        command()
 
 
 def test_a_bug_keeps_its_trace() -> None:

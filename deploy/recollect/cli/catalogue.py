@@ -109,7 +109,7 @@ def import_file(
     if not as_json:
         _show_bad(imported)
     if rejects is not None:
-        imported.bad.write_csv(rejects)
+        _write_bad(imported, rejects)
     root = settings.var.resolve() / "catalogues"
     published = publish_catalogue(
         root, name, imported, settings.catalogue_guard, label=label or None, shared=shared_at(settings, "catalogues")
@@ -155,7 +155,7 @@ def list_catalogues(name: OptionalName = None, as_json: JsonOption = False) -> N
 
     Example: `recollect catalogue list`
     """
-    show_versions(_catalogues(), name, _told, _contents, as_json=as_json)
+    show_versions(_catalogues(), name, _listed, _contents, as_json=as_json)
 
 
 @catalogue_app.command()
@@ -258,6 +258,21 @@ def _show_bad(imported: "ImportedCatalogue") -> None:
     show_table(title, bad.columns, bad.head(SHOWN_BAD).rows(), right=["row"])
 
 
+def _write_bad(imported: "ImportedCatalogue", path: Path) -> None:
+    """RecollectError where the file cannot be written, before anything has changed."""
+    import polars as pl
+
+    from recollect.errors import RecollectError
+
+    try:
+        imported.bad.write_csv(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RecollectError(
+            f"--rejects {path} cannot be written: {error}; name a file in a folder that is there and has room. Nothing "
+            "is imported yet"
+        ) from error
+
+
 def _told(artifact: "Artifact") -> dict[str, Any]:
     from recollect.catalogues.publishing import CATALOGUE_DIRECTORY
     from recsys.metadata.items import read_facts
@@ -274,7 +289,19 @@ def _told(artifact: "Artifact") -> dict[str, Any]:
     }
 
 
+def _listed(artifact: "Artifact") -> dict[str, Any]:
+    """The same for a list, which one damaged version must not hide."""
+    from recsys.errors import StoreError
+
+    try:
+        return _told(artifact)
+    except StoreError as error:
+        return {"problem": str(error)}
+
+
 def _contents(row: dict[str, Any]) -> str:
+    if row.get("problem"):
+        return f"DAMAGED: {row['problem']}"
     parts = [f"{row['items']:,} items", f"{row['priced']:,} with a price"]
     if row["currencies"]:
         parts[-1] += f" in {', '.join(row['currencies'])}"
@@ -288,7 +315,9 @@ def _id(item: str, catalogue: "ItemMetadata") -> int:
     """The id that a word means: a number that the catalogue has is one, anything else a key of the log."""
     from recsys.data.catalogue import key_to_id
 
-    number = int(item) if item.isascii() and item.isdigit() and int(item) < 2**63 else None
+    # Python reads no number of more than 4,300 digits.
+    is_number = item.isascii() and item.isdigit() and len(item) < 20 and int(item) < 2**63
+    number = int(item) if is_number else None
     if number is not None and (catalogue.rows_of(number) >= 0 or catalogue.rows_of(key_to_id(item)) < 0):
         return number
     return key_to_id(item)

@@ -1,5 +1,6 @@
 """How every command talks to a person: one console, one kind of table, one kind of error."""
 
+import errno
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,12 +37,26 @@ out = Console()
 """Results: what a pipe should carry."""
 err = Console(stderr=True)
 """Progress and complaints: what a pipe should not carry."""
+_ROOM, _RIGHTS = "make room and repeat", "let this user do that, or name another place"
+_REMEDIES = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: _ROOM,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EMFILE: "allow this process more open files (ulimit -n)",
+}
+"""What helps against what the system refuses."""
 _BYTES = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 
 
 def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error that a person can mend into one line on stderr and exit status 1; anything else is a bug and
-    keeps its trace."""
+    """Turn an error that a person can mend into one line on stderr and exit status 1, those of files and disks among
+    them; anything else is a bug and keeps its trace."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -49,10 +64,26 @@ def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
             with _transfers_shown():
                 return command(*args, **kwargs)
         except (RecsysError, RetrievalError, RecollectError, ValidationError) as error:
-            err.print(f"[bold red]error:[/] {escape(_one_line(error))}", highlight=False, soft_wrap=True)
-            raise typer.Exit(1) from None
+            raise _exit_saying(_one_line(error)) from None
+        except OSError as error:
+            # Whoever reads no more of what a pipe carries is no error; one without a number is not the system's.
+            if error.errno in (None, errno.EPIPE):
+                raise
+            raise _exit_saying(_of_system(error)) from None
 
     return run
+
+
+def _exit_saying(line: str) -> typer.Exit:
+    err.print(f"[bold red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def _of_system(error: OSError) -> str:
+    """The file, what is wrong and what helps."""
+    where = ": ".join(str(name) for name in (error.filename, error.strerror) if name is not None)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return where + (f"; {remedy}" if remedy else "")
 
 
 @contextmanager

@@ -317,12 +317,16 @@ def _indexes() -> "ArtifactStore":
 
 
 def _facts(artifact: "Artifact") -> dict[str, Any]:
-    """What a row tells of an index; of a gallery only that it is one."""
+    """What a row tells of an index, or what is wrong with it; of a gallery only that it is one."""
+    from recollect.errors import VersionDamaged
     from recollect.indexes.facts import facts_of, holds_an_index
 
     if not holds_an_index(artifact):
         return {"kind": "gallery"}
-    facts = facts_of(artifact)
+    try:
+        facts = facts_of(artifact)
+    except VersionDamaged as error:
+        return {"kind": "index", "problem": str(error)}
     base = facts.index.base
     return {
         "kind": "index",

@@ -30,6 +30,7 @@ from retrieval.errors import DatasetError
 from retrieval.files import link_or_copy
 from retrieval.images import ImageLimits
 from retrieval.index.gallery import Gallery
+from retrieval.index.tables import write_table
 
 FEATURES_BYTES = 2 << 30
 """Features of a gallery's pictures are kept with it up to this size, unless it is said otherwise."""
@@ -104,7 +105,7 @@ class GalleryBuilder:
                 metadata=used.metadata,
                 storage=options.storage,
             )
-            _pictures(used, embedded, keep_paths=options.keep_paths).write_parquet(version / PICTURES_FILE)
+            write_table(_pictures(used, embedded, keep_paths=options.keep_paths), version / PICTURES_FILE)
             if keep:
                 _features(version / FEATURES_DIRECTORY, used.ids, building / _WORK / TOKENS_FILE, encoder)
             made.save(version)
@@ -136,7 +137,7 @@ class GalleryBuilder:
             keep_paths = pictures["path"].null_count() < len(pictures)
             kept = pictures.filter(~pl.col("image_id").is_in(replaced))
             new = _pictures(used, embedded, keep_paths=keep_paths)
-            pl.concat([kept, new]).write_parquet(version / PICTURES_FILE)
+            write_table(pl.concat([kept, new]), version / PICTURES_FILE)
             if keep:
                 _more_features(version / FEATURES_DIRECTORY, kept["image_id"].to_list(), used.ids, building / _WORK)
             made.save(version)
@@ -156,7 +157,7 @@ class GalleryBuilder:
             gallery = Gallery.open(version / GALLERY_DIRECTORY)
             gallery.delete(ids)
             kept = pictures.filter(~pl.col("image_id").is_in(list(ids)))
-            kept.write_parquet(version / PICTURES_FILE)
+            write_table(kept, version / PICTURES_FILE)
             if (version / FEATURES_DIRECTORY).is_dir():
                 _more_features(version / FEATURES_DIRECTORY, kept["image_id"].to_list(), (), None)
             return self._published(name, building, gallery, (), before.version)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from retrieval.errors import DatasetError, ImageRefused
 from retrieval.images import ImageLimits, decode_image
 from retrieval.index import steps
 from retrieval.index.search import Floats
-from retrieval.index.tables import ID_COLUMN, VECTOR_COLUMN, matrix_of
+from retrieval.index.tables import ID_COLUMN, VECTOR_COLUMN, matrix_of, write_table
 from retrieval.index.vector_files import Refused
 
 IMAGES = "images"
@@ -225,7 +226,7 @@ def _as_part(batch: dict[str, npt.NDArray[Any]], left: pl.DataFrame) -> pl.DataF
 
 def _write(work: Path, part: pl.DataFrame) -> None:
     number = 1 + max((int(path.stem.removeprefix("part-")) for path in work.glob("part-*.parquet")), default=0)
-    steps.make(work / f"part-{number:06d}.parquet", part.write_parquet)
+    steps.make(work / f"part-{number:06d}.parquet", partial(write_table, part))
 
 
 def _parts(work: Path) -> Iterator[Path]:

@@ -33,7 +33,7 @@ class VersionFacts:
 
 def holds_an_index(artifact: Artifact) -> bool:
     """Whether it is a version of an index, and not of a gallery."""
-    return (artifact.directory / INDEX_DIRECTORY / "manifest.json").is_file()
+    return (artifact.directory / INDEX_DIRECTORY).is_dir()
 
 
 def facts_of(artifact: Artifact) -> VersionFacts:

@@ -96,6 +96,12 @@ def test_all_that_is_wrong_is_told_at_once(make_metadata: Make, rows: dict[str, 
     assert passing(several, max_price=50, currency="EUR") == [10, 30, 50]
 
 
+def test_a_full_disk_is_told(metadata: ItemMetadata, tmp_path: Path) -> None:
+    (tmp_path / "items.parquet").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"items\.parquet cannot be written: .*No space left.*; make room and repeat"):
+        metadata.save(tmp_path)
+
+
 def test_what_is_saved_is_read_again(metadata: ItemMetadata, tmp_path: Path) -> None:
     metadata.save(tmp_path / "kept")
     read = ItemMetadata.load(tmp_path / "kept")
