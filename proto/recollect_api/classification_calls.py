@@ -15,6 +15,7 @@ from recollect_api.classification_records import (
 from recollect_api.classification_wire import Classes, Image
 from recollect_api.connections import AsyncConnections, BlockingConnections, either
 from recollect_api.v1 import descriptor_sets_pb2
+from recollect_api.wire import made
 
 
 class ClassificationCalls(BlockingConnections):
@@ -82,7 +83,7 @@ class ClassificationCalls(BlockingConnections):
         self, *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> DescriptorSetPage:
         """One page of the sets, by name; `page_size` 0 leaves the size to the service."""
-        request = descriptor_sets_pb2.DescriptorSetsListRequest(page_size=page_size, page_token=page_token)
+        request = made(descriptor_sets_pb2.DescriptorSetsListRequest, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.descriptor_set_page(self._ask(lambda stubs: stubs.descriptor_sets.List, request, timeout_s))
 
@@ -192,7 +193,7 @@ class AsyncClassificationCalls(AsyncConnections):
         self, *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> DescriptorSetPage:
         """One page of the sets, by name; `page_size` 0 leaves the size to the service."""
-        request = descriptor_sets_pb2.DescriptorSetsListRequest(page_size=page_size, page_token=page_token)
+        request = made(descriptor_sets_pb2.DescriptorSetsListRequest, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.descriptor_set_page(await self._ask(lambda stubs: stubs.descriptor_sets.List, request, timeout_s))
 

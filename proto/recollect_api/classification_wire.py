@@ -21,7 +21,7 @@ from recollect_api.classification_records import (
     StoredDescriptorSet,
 )
 from recollect_api.v1 import classifier_pb2, descriptor_sets_pb2
-from recollect_api.wire import member
+from recollect_api.wire import made, member
 
 Image = bytes | str | Path
 """Encoded bytes, or the path of a file that has them."""
@@ -42,14 +42,15 @@ def classify_request(
     scoring: Scoring,
     request_id: str,
 ) -> classifier_pb2.ClassifyRequest:
-    """The message of a Classify call, files read; ValueError where it cannot be sent."""
+    """The message of a Classify call, files read; ValueError or InvalidRequest where it cannot be sent."""
     if isinstance(images, bytes | str):
         raise ValueError(f"images must be a list of bytes or paths, got {type(images).__name__}; put it into a list")
     if (descriptor_set is None) == (classes is None):
         raise ValueError("give either descriptor_set or classes")
     if classes is None and (prefix or suffix):
         raise ValueError("prefix and suffix frame the texts of classes; a descriptor set has its own")
-    request = classifier_pb2.ClassifyRequest(
+    request = made(
+        classifier_pb2.ClassifyRequest,
         images=[image if isinstance(image, bytes) else Path(image).read_bytes() for image in images],
         top_k=top_k,
         explain=explain,

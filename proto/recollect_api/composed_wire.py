@@ -16,7 +16,7 @@ from recollect_api.composed_records import (
 )
 from recollect_api.metadata_wire import Filters, metadata_filters
 from recollect_api.v1 import composed_retrieval_pb2
-from recollect_api.wire import member
+from recollect_api.wire import made, member
 
 BoxSides = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the reference."""
@@ -35,10 +35,11 @@ def search_request(
     beta: float | None,
     request_id: str,
 ) -> composed_retrieval_pb2.ComposedRetrievalSearchRequest:
-    """The message of a search, the file read; ValueError where it cannot be sent."""
+    """The message of a search, the file read; ValueError or InvalidRequest where it cannot be sent."""
     if (image is None) == (image_id is None):
         raise ValueError("give either image or image_id")
-    request = composed_retrieval_pb2.ComposedRetrievalSearchRequest(
+    request = made(
+        composed_retrieval_pb2.ComposedRetrievalSearchRequest,
         gallery=gallery,
         box=None if box is None else _box(box),
         text=text,

@@ -18,17 +18,24 @@ from recollect_api.history_records import (
 )
 from recollect_api.records import Behaviour, Event, EventType
 from recollect_api.v1 import event_pb2, histories_pb2
-from recollect_api.wire import member, timestamp
+from recollect_api.wire import made, made_at, member, timestamp
 
 
-def append_request(user_id: str, events: Sequence[Event], *, request_id: str) -> histories_pb2.AppendRequest:
-    """The message of an Append call; ValueError where a value has no form on the wire."""
+def append_request(
+    user_id: str, events: Sequence[Event], *, request_id: str, at: str = ""
+) -> histories_pb2.AppendRequest:
+    """The message of an Append call, or of one in a request for many, whose path is `at`.
+
+    ValueError or InvalidRequest where a value has no form on the wire.
+    """
     return histories_pb2.AppendRequest(
         user_id=user_id,
         events=[
-            histories_pb2.Event(
+            made_at(
+                f"{at}events[{index}].",
+                histories_pb2.Event,
                 item_id=event.item_id,
-                time=timestamp(f"events[{index}].time", event.time),
+                time=timestamp(f"{at}events[{index}].time", event.time),
                 type=event_pb2.EventType.ValueType(int(event.type)),
                 event_id=event.event_id,
             )
@@ -53,12 +60,14 @@ def append_result(response: histories_pb2.AppendResponse) -> AppendResult:
 
 def append_many_request(appends: Iterable[Append]) -> histories_pb2.AppendManyRequest:
     """The message of an AppendMany call."""
-    return histories_pb2.AppendManyRequest(appends=map(_append, appends))
+    return histories_pb2.AppendManyRequest(
+        appends=[_append(each, f"appends[{index}].") for index, each in enumerate(appends)]
+    )
 
 
 def streamed_append(append: Append) -> histories_pb2.AppendStreamRequest:
     """One message of an AppendStream call."""
-    return histories_pb2.AppendStreamRequest(append=_append(append))
+    return histories_pb2.AppendStreamRequest(append=_append(append, "append."))
 
 
 def outcomes(
@@ -76,8 +85,9 @@ def outcomes(
 def list_request(
     user_id: str, *, page_size: int, page_token: str, types: Sequence[EventType], as_of: datetime | None
 ) -> histories_pb2.ListRequest:
-    """The message of a List call; ValueError where `as_of` has no time zone."""
-    return histories_pb2.ListRequest(
+    """The message of a List call; ValueError where `as_of` has no time zone, InvalidRequest for what cannot be sent."""
+    return made(
+        histories_pb2.ListRequest,
         user_id=user_id,
         page_size=page_size,
         page_token=page_token,
@@ -136,8 +146,8 @@ def _history_stats(told: histories_pb2.HistoryStats) -> HistoryStats:
     )
 
 
-def _append(append: Append) -> histories_pb2.AppendRequest:
-    return append_request(append.user_id, append.events, request_id=append.request_id)
+def _append(append: Append, at: str) -> histories_pb2.AppendRequest:
+    return append_request(append.user_id, append.events, request_id=append.request_id, at=at)
 
 
 def _deletion(told: histories_pb2.Deletion) -> Deletion:

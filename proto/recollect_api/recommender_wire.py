@@ -20,7 +20,7 @@ from recollect_api.records import (
     Scores,
 )
 from recollect_api.v1 import metadata_pb2, recommender_pb2
-from recollect_api.wire import member, timestamp
+from recollect_api.wire import made, member, timestamp
 
 
 def score_request(
@@ -32,9 +32,10 @@ def score_request(
     explain: bool,
     request_id: str,
 ) -> recommender_pb2.ScoreRequest:
-    """The message of a Score call; ValueError where a value has no form on the wire."""
+    """The message of a Score call; ValueError or InvalidRequest where a value has no form on the wire."""
     require_list("display", display)
-    return recommender_pb2.ScoreRequest(
+    return made(
+        recommender_pb2.ScoreRequest,
         user_id=user_id,
         item_ids=item_ids,
         as_of=None if as_of is None else timestamp("as_of", as_of),
@@ -45,7 +46,7 @@ def score_request(
 
 
 def row_request(row: ScoreRow) -> recommender_pb2.ScoreRequest:
-    """The message of one row of a stream; ValueError or TypeError where a value has no form on the wire."""
+    """The message of one row of a stream; raises as `score_request`, and TypeError for what is no value of a field."""
     return score_request(
         row.user_id,
         row.item_ids,
@@ -94,9 +95,10 @@ def recommend_request(
     explain: bool,
     request_id: str,
 ) -> recommender_pb2.RecommendRequest:
-    """The message of a Recommend call; ValueError where a value has no form on the wire."""
+    """The message of a Recommend call; ValueError or InvalidRequest where a value has no form on the wire."""
     require_list("display", display)
-    return recommender_pb2.RecommendRequest(
+    return made(
+        recommender_pb2.RecommendRequest,
         user_id=user_id,
         count=count,
         as_of=None if as_of is None else timestamp("as_of", as_of),
@@ -151,9 +153,10 @@ def explain_request(
     display: Sequence[str],
     request_id: str,
 ) -> recommender_pb2.ExplainRequest:
-    """The message of an Explain call; ValueError where a value has no form on the wire."""
+    """The message of an Explain call; ValueError or InvalidRequest where a value has no form on the wire."""
     require_list("display", display)
-    return recommender_pb2.ExplainRequest(
+    return made(
+        recommender_pb2.ExplainRequest,
         user_id=user_id,
         item_ids=item_ids,
         as_of=None if as_of is None else timestamp("as_of", as_of),

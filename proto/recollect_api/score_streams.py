@@ -60,6 +60,8 @@ class _Rows:
         number = next(self._numbers)
         try:
             self._unanswered[number] = row, Request(key=str(number), score=wire.row_request(row))
+        except InvalidRequest as error:
+            self._refused.append((row, error))
         except (ValueError, TypeError) as error:
             self._refused.append((row, InvalidRequest(f"this row cannot be sent: {error}")))
         else:

@@ -47,6 +47,13 @@ def test_the_table_shows_scores_reasons_and_what_was_missing(run, gateway, user)
     [
         pytest.param(("--items", "1,-2"), 1, "item_ids[1]: must be 0 or more, got -2", id="the gateway refuses it"),
         pytest.param(("--items", "1,two"), 2, "whole numbers", id="an item that is no number"),
+        pytest.param(("--items", f"1,{10**20}"), 1, "item_ids[1]: must be from", id="an item beyond 64 bits"),
+        pytest.param(
+            ("--items", "1", "--as-of", "0001-01-01T00:00:00+14:00"),
+            1,
+            "as_of: must be within",
+            id="a time before UTC's",
+        ),
         pytest.param(("--items", "1", "--as-of", "soon"), 2, "2024-01-31T12:00", id="a time that is none"),
     ],
 )

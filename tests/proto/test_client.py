@@ -13,6 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from recollect_api import (
+    Append,
     AsyncRecollectClient,
     Behaviour,
     Cancelled,
@@ -31,6 +32,8 @@ from recollect_api import (
 from recollect_api.v1 import histories_pb2, histories_pb2_grpc, metadata_pb2, recommender_pb2, recommender_pb2_grpc
 
 TIME = datetime(2024, 1, 1, tzinfo=UTC)
+EARLY = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))
+"""No time of UTC's years."""
 
 
 class Service(recommender_pb2_grpc.RecommenderServicer, histories_pb2_grpc.HistoriesServicer):
@@ -163,6 +166,58 @@ def test_members_that_a_newer_service_knows_do_not_break_an_older_client(client)
 def test_a_time_without_a_zone_is_refused_before_it_is_sent(service, client, call):
     with pytest.raises(ValueError, match="must have a time zone"):
         call(client, datetime(2024, 1, 1))
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    ("call", "field", "says"),
+    [
+        (
+            lambda client: client.score("u", [1, 10**20]),
+            "item_ids[1]",
+            "to 9223372036854775807, got 100000000000000000000",
+        ),
+        (
+            lambda client: client.recommend("u", 3 * 10**9),
+            "count",
+            "must be from -2147483648 to 2147483647, got 3000000000",
+        ),
+        (lambda client: client.recommend("u", 1, category_ids=[2**63]), "category_ids[0]", "got 9223372036854775808"),
+        (lambda client: client.recommend("u", 1, max_per_category=3 * 10**9), "max_per_category", "got 3000000000"),
+        (lambda client: client.explain("u", [1], max_behaviours=2**32), "max_behaviours", "got 4294967296; send"),
+        (
+            lambda client: client.list_history("u", page_size=2**31),
+            "page_size",
+            "must be from -2147483648 to 2147483647",
+        ),
+        (lambda client: client.list_history("u", types=[2**40]), "types[0]", "got 1099511627776"),
+        (
+            lambda client: client.append("u", [Event(item_id=2**63, time=TIME)]),
+            "events[0].item_id",
+            "to 9223372036854775807",
+        ),
+        (
+            lambda client: client.append_many([Append(user_id="u", events=[Event(item_id=-(2**64), time=TIME)])]),
+            "appends[0].events[0].item_id",
+            "got -18446744073709551616",
+        ),
+        (
+            lambda client: client.score("u", [1], as_of=EARLY),
+            "as_of",
+            "the years 1 to 9999 of UTC, got 0001-01-01T00:00:00+14",
+        ),
+        (lambda client: client.list_descriptor_sets(page_size=2**31), "page_size", "got 2147483648"),
+        (lambda client: client.search_composed("x", gallery="g", image_id="1", k=2**40), "k", "got 1099511627776"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_number_that_no_message_holds_is_refused_before_it_is_sent(service, client, call, field, says):
+    with pytest.raises(InvalidRequest) as refused:
+        call(client)
+    (violation,) = refused.value.violations
+    assert violation.field == field
+    assert says in violation.description
+    assert f"{field}: {violation.description}" in str(refused.value)
     assert service.requests == []
 
 

@@ -203,7 +203,10 @@ def test_what_the_callers_rows_raise_is_raised_when_those_before_are_answered(as
 @either_client
 def test_rows_that_cannot_be_sent_are_answered_at_once(asynchronous):
     """Also to a caller who waits for each answer before the next row."""
-    wrong = [ScoreRow(user_id="u", item_ids=[at], as_of=datetime(2024, 1, 1)) for at in range(3)]  # no time zone
+    wrong = [
+        *(ScoreRow(user_id="u", item_ids=[at], as_of=datetime(2024, 1, 1)) for at in range(2)),  # no time zone
+        ScoreRow(user_id="u", item_ids=[2**63]),
+    ]
 
     def ask(target):
         answered, told = threading.Semaphore(1), []
@@ -237,6 +240,7 @@ def test_rows_that_cannot_be_sent_are_answered_at_once(asynchronous):
     with serving(service) as target:
         told = asyncio.run(ask_async(target)) if asynchronous else ask(target)
     assert [isinstance(answer, InvalidRequest) for _, answer in told] == [True, True, True, False]
+    assert [each.field for each in told[2][1].violations] == ["item_ids[0]"]
     assert len(service.keys) == 1
 
 

@@ -16,6 +16,7 @@ from recollect_api.admin.records import (
 )
 from recollect_api.connections import either
 from recollect_api.v1 import indexes_pb2
+from recollect_api.wire import made
 
 
 class IndexCalls(BlockingAdminConnections):
@@ -71,7 +72,7 @@ class IndexCalls(BlockingAdminConnections):
         self, name: str = "", *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> IndexVersionPage:
         """One page of versions of an index, or of all; `page_size` 0 leaves the size to the service."""
-        request = indexes_pb2.IndexesListRequest(name=name, page_size=page_size, page_token=page_token)
+        request = made(indexes_pb2.IndexesListRequest, name=name, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.index_version_page(self._ask(lambda stubs: stubs.indexes.List, request, timeout_s))
 
@@ -131,7 +132,7 @@ class IndexCalls(BlockingAdminConnections):
         self, name: str, *, keep: int | None = None, request_id: str = "", timeout_s: float | None = None
     ) -> RemovedVersions:
         """Remove versions that no label needs and no process uses; `keep` of them stay for each label (None: 2)."""
-        request = indexes_pb2.IndexesRemoveUnneededRequest(name=name, keep=keep, request_id=request_id)
+        request = made(indexes_pb2.IndexesRemoveUnneededRequest, name=name, keep=keep, request_id=request_id)
         timeout_s = either(timeout_s, self.judging_timeout_s)
         return wire.removed(self._ask(lambda stubs: stubs.indexes.RemoveUnneeded, request, timeout_s))
 
@@ -189,7 +190,7 @@ class AsyncIndexCalls(AsyncAdminConnections):
         self, name: str = "", *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> IndexVersionPage:
         """One page of versions of an index, or of all; `page_size` 0 leaves the size to the service."""
-        request = indexes_pb2.IndexesListRequest(name=name, page_size=page_size, page_token=page_token)
+        request = made(indexes_pb2.IndexesListRequest, name=name, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.index_version_page(await self._ask(lambda stubs: stubs.indexes.List, request, timeout_s))
 
@@ -250,6 +251,6 @@ class AsyncIndexCalls(AsyncAdminConnections):
         self, name: str, *, keep: int | None = None, request_id: str = "", timeout_s: float | None = None
     ) -> RemovedVersions:
         """Remove versions that no label needs and no process uses; `keep` of them stay for each label (None: 2)."""
-        request = indexes_pb2.IndexesRemoveUnneededRequest(name=name, keep=keep, request_id=request_id)
+        request = made(indexes_pb2.IndexesRemoveUnneededRequest, name=name, keep=keep, request_id=request_id)
         timeout_s = either(timeout_s, self.judging_timeout_s)
         return wire.removed(await self._ask(lambda stubs: stubs.indexes.RemoveUnneeded, request, timeout_s))

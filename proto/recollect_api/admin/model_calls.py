@@ -7,6 +7,7 @@ from recollect_api.admin.connections import AsyncAdminConnections, BlockingAdmin
 from recollect_api.admin.records import LabelMove, ModelVersion, ModelVersionPage, RemovedVersions
 from recollect_api.connections import either
 from recollect_api.v1 import models_pb2
+from recollect_api.wire import made
 
 
 class ModelCalls(BlockingAdminConnections):
@@ -16,7 +17,7 @@ class ModelCalls(BlockingAdminConnections):
         self, name: str = "", *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> ModelVersionPage:
         """One page of versions of a model, or of all; `page_size` 0 leaves the size to the service."""
-        request = models_pb2.ModelsListRequest(name=name, page_size=page_size, page_token=page_token)
+        request = made(models_pb2.ModelsListRequest, name=name, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.model_version_page(self._ask(lambda stubs: stubs.models.List, request, timeout_s))
 
@@ -73,7 +74,7 @@ class ModelCalls(BlockingAdminConnections):
         self, name: str, *, keep: int | None = None, request_id: str = "", timeout_s: float | None = None
     ) -> RemovedVersions:
         """Remove versions that no label needs and no process uses; `keep` of them stay for each label (None: 2)."""
-        request = models_pb2.ModelsRemoveUnneededRequest(name=name, keep=keep, request_id=request_id)
+        request = made(models_pb2.ModelsRemoveUnneededRequest, name=name, keep=keep, request_id=request_id)
         timeout_s = either(timeout_s, self.judging_timeout_s)
         return wire.removed(self._ask(lambda stubs: stubs.models.RemoveUnneeded, request, timeout_s))
 
@@ -85,7 +86,7 @@ class AsyncModelCalls(AsyncAdminConnections):
         self, name: str = "", *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> ModelVersionPage:
         """One page of versions of a model, or of all; `page_size` 0 leaves the size to the service."""
-        request = models_pb2.ModelsListRequest(name=name, page_size=page_size, page_token=page_token)
+        request = made(models_pb2.ModelsListRequest, name=name, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.model_version_page(await self._ask(lambda stubs: stubs.models.List, request, timeout_s))
 
@@ -143,6 +144,6 @@ class AsyncModelCalls(AsyncAdminConnections):
         self, name: str, *, keep: int | None = None, request_id: str = "", timeout_s: float | None = None
     ) -> RemovedVersions:
         """Remove versions that no label needs and no process uses; `keep` of them stay for each label (None: 2)."""
-        request = models_pb2.ModelsRemoveUnneededRequest(name=name, keep=keep, request_id=request_id)
+        request = made(models_pb2.ModelsRemoveUnneededRequest, name=name, keep=keep, request_id=request_id)
         timeout_s = either(timeout_s, self.judging_timeout_s)
         return wire.removed(await self._ask(lambda stubs: stubs.models.RemoveUnneeded, request, timeout_s))

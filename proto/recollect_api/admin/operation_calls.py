@@ -12,6 +12,7 @@ from recollect_api.admin.connections import AsyncAdminConnections, BlockingAdmin
 from recollect_api.admin.records import BuildOperation, OperationPage
 from recollect_api.connections import either
 from recollect_api.errors import DeadlineExceeded
+from recollect_api.wire import made
 
 PROGRESS_S = 0.5
 """How often a wait tells of progress."""
@@ -34,7 +35,7 @@ class OperationCalls(BlockingAdminConnections):
         self, *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> OperationPage:
         """One page of builds, newest first; `page_size` 0 leaves the size to the service."""
-        request = operations_pb2.ListOperationsRequest(page_size=page_size, page_token=page_token)
+        request = made(operations_pb2.ListOperationsRequest, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.operation_page(self._ask(lambda stubs: stubs.operations.ListOperations, request, timeout_s))
 
@@ -91,7 +92,7 @@ class AsyncOperationCalls(AsyncAdminConnections):
         self, *, page_size: int = 0, page_token: str = "", timeout_s: float | None = None
     ) -> OperationPage:
         """One page of builds, newest first; `page_size` 0 leaves the size to the service."""
-        request = operations_pb2.ListOperationsRequest(page_size=page_size, page_token=page_token)
+        request = made(operations_pb2.ListOperationsRequest, page_size=page_size, page_token=page_token)
         timeout_s = either(timeout_s, self.timeout_s)
         return wire.operation_page(await self._ask(lambda stubs: stubs.operations.ListOperations, request, timeout_s))
 

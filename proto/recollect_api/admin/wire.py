@@ -27,6 +27,7 @@ from recollect_api.admin.records import (
 )
 from recollect_api.errors import from_status
 from recollect_api.v1 import indexes_pb2, models_pb2
+from recollect_api.wire import made, made_at
 
 
 def build_request(
@@ -47,17 +48,20 @@ def build_request(
     restore_deleted: bool,
     request_id: str,
 ) -> indexes_pb2.IndexesBuildRequest:
-    """The message of a Build call; ValueError where not one source is named."""
+    """The message of a Build call; ValueError where not one source is named, InvalidRequest for what cannot be sent."""
     if sum(given is not None for given in (model, files, gallery)) != 1:
         raise ValueError("give one of model, files and gallery")
     if isinstance(files, str):
         raise ValueError(f"files must be a list of paths, got a text; put it into a list: [{files!r}]")
-    return indexes_pb2.IndexesBuildRequest(
+    return made(
+        indexes_pb2.IndexesBuildRequest,
         name=name,
         model=None if model is None else indexes_pb2.ModelItems(model=model),
         parquet=None if files is None else indexes_pb2.ParquetFiles(paths=files),
         gallery=None if gallery is None else indexes_pb2.GalleryPictures(gallery=gallery),
-        specification=indexes_pb2.IndexSpecification(
+        specification=made_at(
+            "specification.",
+            indexes_pb2.IndexSpecification,
             kind=indexes_pb2.IndexKind.ValueType(int(kind)),
             storage=indexes_pb2.VectorStorage.ValueType(int(storage)),
             refine=indexes_pb2.VectorStorage.ValueType(int(refine)),
