@@ -26,7 +26,12 @@ def make(path: Path, write: Callable[[Path], object]) -> None:
     if is_whole(path):
         return
     partial = path.with_name(f".{path.name}.partial")
-    write(partial)
+    try:
+        write(partial)
+    except OSError as error:
+        # Of a full disk the system tells no name.
+        error.filename = error.filename or str(path)
+        raise
     partial.replace(path)
     write_whole(_mark(path), json.dumps(digest(path)))
 

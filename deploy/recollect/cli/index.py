@@ -107,14 +107,14 @@ def build(
     goes on.
 
     A version that misses a threshold (settings `index_min_recall` and others) is kept without the label, the command
-    says why and ends with 1, and what answered before does so still.
+    says why and ends with 1, and what answered before does so still. Nothing is compared with one that is damaged.
 
     Pictures are embedded on Ray Data; those that cannot be used are named and left out, and so are rows of ids and
     vectors, up to a share (setting `index_max_bad_rows`). Of a gallery, each picture gets the mean of its vectors, so
     that pictures are found that are alike as a whole.
 
     What was added and deleted since is merged: the source's vectors win; ids that were deleted stay out of this build
-    and later ones until they are added again; what was added stays in where the source lacks it, if the same model
+    and later ones until they are added again; what was added stays in until the source has it, if the same model
     embedded both. Otherwise nothing is built until you say `--drop-added`.
 
     With `--target` a running service builds, slower than it serves, of --model, --gallery or --vectors, which are then
