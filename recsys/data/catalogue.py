@@ -105,8 +105,8 @@ class Catalogue:
     def load(cls, directory: Path) -> "Catalogue":
         """Read what `save` wrote; StoreError names the file that is missing or not one of ours."""
         try:
-            items = pl.read_parquet(directory / ITEMS_FILE)
-            categories = pl.read_parquet(directory / CATEGORIES_FILE)
+            items = pl.read_parquet(directory / ITEMS_FILE, glob=False)
+            categories = pl.read_parquet(directory / CATEGORIES_FILE, glob=False)
             return cls(
                 item_ids=items["item_id"].to_numpy(),
                 category_rows=items["category_row"].to_numpy(),

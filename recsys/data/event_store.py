@@ -75,7 +75,7 @@ class EventStore:
             self.items: npt.NDArray[np.int32] = np.load(self.directory / ITEMS_FILE, mmap_mode="r")
             self.times: npt.NDArray[np.int64] = np.load(self.directory / TIMES_FILE, mmap_mode="r")
             self.types: npt.NDArray[np.uint8] = np.load(self.directory / TYPES_FILE, mmap_mode="r")
-            self.user_ids: pl.Series = pl.read_parquet(self.directory / USERS_FILE)["user_id"]
+            self.user_ids: pl.Series = pl.read_parquet(self.directory / USERS_FILE, glob=False)["user_id"]
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"event store {self.directory} is incomplete ({error}); import the log again") from error
         self.catalogue = Catalogue.load(self.directory)

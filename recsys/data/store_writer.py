@@ -55,7 +55,7 @@ def write_store_files(spool: Path, directory: Path, *, partition_events: int, pr
     buckets.mkdir()
     user_rows = users.select("user", pl.int_range(pl.len(), dtype=pl.Int32).alias("user_row"))
     partitions = offsets[:-1] // partition_events
-    events = pl.scan_parquet(spool / "*.parquet")
+    events = pl.scan_parquet(sorted(spool.glob("*.parquet")), glob=False)
     _split(events, buckets, user_rows, item_rows, partitions, total=int(offsets[-1]), progress=progress)
     first, last = _merge(buckets, directory, n_events=int(offsets[-1]), progress=progress)
     return StoreCounts(
@@ -106,10 +106,10 @@ def _count(spool: Path, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]
     """(user, events), sorted by user, and (item, category, events)."""
     users, pairs = _GroupCounts("user"), _GroupCounts("item", "category")
     paths = sorted(spool.glob("*.parquet"))
-    total = int(pl.scan_parquet(paths).select(pl.len()).collect().item())
+    total = int(pl.scan_parquet(paths, glob=False).select(pl.len()).collect().item())
     done = 0
     for path in paths:
-        batch = pl.read_parquet(path, columns=["user", "item", "category"])
+        batch = pl.read_parquet(path, columns=["user", "item", "category"], glob=False)
         users.add(batch)
         pairs.add(batch)
         done += batch.height

@@ -102,7 +102,7 @@ def _retrieved(history: pl.DataFrame, positions: Any) -> Iterator[list[tuple[int
 
 def _read(path: Path, schema: dict[str, Any]) -> pl.DataFrame:
     try:
-        frame = pl.read_parquet(path, columns=list(schema))
+        frame = pl.read_parquet(path, columns=list(schema), glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"{path} cannot be read: {error}; make it with `recollect history export`") from error
     if frame.schema != pl.Schema(schema):

@@ -180,7 +180,7 @@ class ItemMetadata:
         """Read what `save` wrote; StoreError names the file that is missing or not one of ours."""
         facts = read_facts(directory)
         try:
-            frame = pl.read_parquet(directory / ITEMS_FILE)
+            frame = pl.read_parquet(directory / ITEMS_FILE, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"{directory / ITEMS_FILE} cannot be read: {error}; import the catalogue again") from error
         expected = {*STANDARD, *facts.columns}

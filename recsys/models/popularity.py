@@ -75,7 +75,7 @@ def load_popularity(directory: Path) -> Popularity:
     if not path.exists():
         return NOTHING_POPULAR
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
         return Popularity(frame["item_id"].to_numpy(), frame["events"].to_numpy())
     except (OSError, pl.exceptions.PolarsError, DataError) as error:
         raise StoreError(f"{path} cannot be read: {error}; train the model again") from error

@@ -51,7 +51,7 @@ class Changes:
             )
             removed = nothing.ids
             if "removed" in manifest.roles:
-                removed = pl.read_parquet(manifest.path("removed"))[ID_COLUMN]
+                removed = pl.read_parquet(manifest.path("removed"), glob=False)[ID_COLUMN]
         except (OSError, ValueError, pl.exceptions.PolarsError) as error:
             raise IndexingError(f"the changes in {manifest.directory} cannot be read: {error}; restore them") from error
         if {added.ids.dtype, kept.ids.dtype, removed.dtype} != {id_type}:

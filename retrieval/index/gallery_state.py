@@ -61,7 +61,7 @@ class GalleryState:
         self.manifest = manifest
         self.stored = StoredVectors(manifest.path("vectors"), self.storage)
         slots, self.vectors, self.dimension = self.stored.shape
-        rows = pl.read_parquet(manifest.path("rows"))
+        rows = pl.read_parquet(manifest.path("rows"), glob=False)
         self.slots: Ids = rows[SLOT_COLUMN].to_numpy().astype(np.int64)
         if len(self.slots) and not (self.slots[0] >= 0 and self.slots[-1] < slots and (np.diff(self.slots) > 0).all()):
             raise IndexingError(f"{directory} has ids for other pictures than the {slots} kept; build it again")

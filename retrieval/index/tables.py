@@ -33,7 +33,7 @@ class VectorTable:
     @classmethod
     def read(cls, path: Path, dimension: int) -> "VectorTable":
         """What `write` wrote."""
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
         return cls(frame[ID_COLUMN], matrix_of(frame[VECTOR_COLUMN], dimension))
 
     def write(self, path: Path) -> None:

@@ -217,7 +217,7 @@ class VectorIndex:
 
 def read_ids(manifest: Manifest) -> pl.Series:
     """[N] ids of what was built, ascending."""
-    return pl.read_parquet(manifest.path("ids"))[ID_COLUMN]
+    return pl.read_parquet(manifest.path("ids"), glob=False)[ID_COLUMN]
 
 
 def norms(vectors: Floats) -> npt.NDArray[np.float64]:

@@ -69,7 +69,7 @@ def find_requests(source: Path) -> Requests:
     for path in paths:
         try:
             footer = pq.read_metadata(path)
-            own = dict(pl.read_parquet_schema(path))
+            own = dict(pl.scan_parquet(path, glob=False).collect_schema())
         except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise SetupError(
                 f"cannot read requests from {path} ({str(error).splitlines()[0]}); it should hold {_NEEDED}"

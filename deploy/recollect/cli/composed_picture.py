@@ -59,7 +59,7 @@ def _paths(settings: Settings, found: "ComposedResults") -> dict[str, Path]:
             f"version {found.gallery_version} of gallery {found.gallery!r} is not on this machine, so its pictures "
             "cannot be drawn; leave out --picture, or set RECOLLECT_VAR to where it is"
         )
-    rows = pl.read_parquet(table, columns=["image_id", "path"]).rows()
+    rows = pl.read_parquet(table, columns=["image_id", "path"], glob=False).rows()
     return {image_id: Path(path) for image_id, path in rows if path is not None}
 
 

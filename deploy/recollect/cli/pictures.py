@@ -76,7 +76,7 @@ def _write_catalogue(store: Path, table: Path) -> Path | None:
         return None
     drawn = pl.DataFrame({"name": list(pictures := first_pictures(table)), "image": list(pictures.values())})
     path = table.parent / CATALOGUE_FILE
-    pl.read_parquet(store / CATALOGUE_FILE).join(drawn, on="name", how="left", maintain_order="left").write_parquet(
-        path
-    )
+    pl.read_parquet(store / CATALOGUE_FILE, glob=False).join(
+        drawn, on="name", how="left", maintain_order="left"
+    ).write_parquet(path)
     return path

@@ -118,7 +118,7 @@ class GalleryBuilder:
         `replace`."""
         with workplace(self.root, name, GALLERIES.noun, label=self.label) as building:
             before = self._labelled(name)
-            pictures = pl.read_parquet(before.directory / PICTURES_FILE)
+            pictures = pl.read_parquet(before.directory / PICTURES_FILE, glob=False)
             there = sorted(set(source.ids) & set(pictures["image_id"]))
             if there and not replace:
                 raise DatasetError(
@@ -147,7 +147,7 @@ class GalleryBuilder:
         """The gallery as labelled without the pictures `ids`; DatasetError where it has one of them not."""
         with workplace(self.root, name, GALLERIES.noun, label=self.label) as building:
             before = self._labelled(name)
-            pictures = pl.read_parquet(before.directory / PICTURES_FILE)
+            pictures = pl.read_parquet(before.directory / PICTURES_FILE, glob=False)
             have = set(pictures["image_id"])
             missing = [image_id for image_id in ids if image_id not in have]
             if missing:

@@ -99,7 +99,7 @@ class OpenGallery:
                 f"({fingerprint[:SHOWN_DIGITS]}): make it anew with `recollect composed index`, or serve that model"
             )
         gallery = Gallery.open(artifact.directory / GALLERY_DIRECTORY)
-        pictures = pl.read_parquet(artifact.directory / PICTURES_FILE)
+        pictures = pl.read_parquet(artifact.directory / PICTURES_FILE, glob=False)
         if pictures["image_id"].to_list() != gallery.ids:
             raise ArtifactError(f"{artifact.directory / PICTURES_FILE} tells of other pictures than the gallery's")
         features = artifact.directory / FEATURES_DIRECTORY

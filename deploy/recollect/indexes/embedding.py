@@ -90,7 +90,8 @@ class EmbeddedPictures:
         """The vectors [n, d], in the order of the ids."""
         for number, path in enumerate(self._paths):
             rows = self._rows.filter((pl.col("part") == number) & pl.col(REASON_COLUMN).is_null())["row"]
-            yield matrix_of(pl.read_parquet(path, columns=[VECTOR_COLUMN])[VECTOR_COLUMN].gather(rows), self.dimension)
+            vectors = pl.read_parquet(path, columns=[VECTOR_COLUMN], glob=False)[VECTOR_COLUMN]
+            yield matrix_of(vectors.gather(rows), self.dimension)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -244,7 +245,7 @@ def _done(pictures: Pictures, parts: list[Path]) -> pl.DataFrame:
         pl.lit(0, pl.Int64).alias("row"),
     )
     frames = [
-        pl.read_parquet(path, columns=columns).with_columns(
+        pl.read_parquet(path, columns=columns, glob=False).with_columns(
             pl.lit(number, pl.Int64).alias("part"), pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
         )
         for number, path in enumerate(parts)
