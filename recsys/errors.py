@@ -8,6 +8,7 @@ RecsysError
 │   └── FilterError         a filter that a catalogue cannot be filtered by (`recsys.metadata.filters`)
 └── HistoryError            the history store did not do what it was asked
     └── HistoryUnavailable  Redis cannot be reached, does not answer in time or takes no writes; safe to retry
+        └── HistoryOverdue  Redis has not answered in time
 """
 
 
@@ -37,3 +38,7 @@ class HistoryError(RecsysError):
 
 class HistoryUnavailable(HistoryError):  # noqa: N818 - the state, as gRPC spells it
     """Redis cannot be reached, does not answer in time or takes no writes; safe to retry."""
+
+
+class HistoryOverdue(HistoryUnavailable):
+    """Redis has not answered in time; safe to retry, and whoever asks next may wait as long."""

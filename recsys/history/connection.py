@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from recsys.errors import ConfigError, HistoryError, HistoryUnavailable
+from recsys.errors import ConfigError, HistoryError, HistoryOverdue, HistoryUnavailable
 from recsys.history.scripts import Script
 from recsys.history.wire import Command, Endpoint, LoginRefused, WireLost, Wires
 
@@ -122,7 +122,7 @@ class Connection:
                 # Once more, for a connection that a restart of Redis left dead: all that is asked bears it.
                 return await self._wires.ask(commands, until=until)
         except TimeoutError:
-            raise HistoryUnavailable(
+            raise HistoryOverdue(
                 f"Redis at {self.address} did not answer within {limit_s:g} s; try again, or allow it more time"
             ) from None
         except OSError as error:

@@ -170,7 +170,8 @@ class LocalGateway:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _start(self, redis_url, config, options):
-        self.store = HistoryStore(redis_url, config=HistoryConfig(timeout_s=2.0), source=options.pop("source", None))
+        history_config = HistoryConfig(timeout_s=options.pop("history_timeout_s", 2.0))
+        self.store = HistoryStore(redis_url, config=history_config, source=options.pop("source", None))
         self.classification, self.composed = options.get("classification"), options.get("composed")
         if self.classification is not None:
             self.classification.start()
@@ -253,6 +254,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
             canary=None,
             source=None,
             serving_log=None,
+            history_timeout_s=2.0,
             **config: Any,
         ) -> LocalGateway:
             started = LocalGateway(
@@ -267,6 +269,7 @@ def start_gateway(history_redis_url: str, tmp_path: Path) -> Iterator[Callable[.
                 canary=canary,
                 source=source,
                 serving_log=serving_log,
+                history_timeout_s=history_timeout_s,
             )
             stack.callback(started.stop)
             return started

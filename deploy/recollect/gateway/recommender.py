@@ -1,7 +1,6 @@
 """Answer Recommender: read the history, rank the candidates, say what was missing."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +12,7 @@ from recollect.gateway.admission import Admission
 from recollect.gateway.catalogue import FiltersOfModel, use_catalogue
 from recollect.gateway.errors import RecommendNotServed, ScoreNotServed
 from recollect.gateway.explaining import answer_explain, check_explain
+from recollect.gateway.history_reading import HistoryReader
 from recollect.gateway.models import ServedModel
 from recollect.gateway.recommending import answer_recommend, check_recommend
 from recollect.gateway.score_stream import ScoreStreams, StreamLimits
@@ -21,17 +21,13 @@ from recollect.gateway.trial import ModelTrial
 from recollect.gateway.validation import ScoreCall, check_score
 from recollect.gateway.workers import MOST_TOGETHER, Calling, Priority, Workers, deadline_of, require_time
 from recollect.indexes.serving import IndexSlot
-from recollect.telemetry.answers import redis_failed
 from recollect.telemetry.metrics import TURN_QUEUE
 from recollect.telemetry.stages import stage
 from recollect_api.streams import TAKEN
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
-from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history.serving_log import ServingLog
-from recsys.history.store import History, HistoryStore
+from recsys.history.store import HistoryStore
 from recsys.recommending.candidates import CandidateConfig
-
-log = logging.getLogger(__name__)
 
 _SERVICE = recommender_pb2.DESCRIPTOR.services_by_name["Recommender"]
 RANKING_METHODS = tuple(f"/{_SERVICE.full_name}/{name}" for name in ("Score", "Explain", "Recommend"))
@@ -66,10 +62,9 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self._catalogue = catalogue
         self._filters = FiltersOfModel()
         self._candidates = candidates or CandidateConfig()
-        self._histories = histories
+        self._histories = HistoryReader(histories, limit=history_limit)
         self._workers = workers
         self._admission = admission
-        self._history_limit = history_limit
         self._max_candidates = max_candidates
         self._streams = ScoreStreams(streams)
         # Rows of all streams that are worked on: as many as rank together, so that none waits for more than that.
@@ -118,7 +113,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         require_time(context)
         until = deadline_of(context)
         async with self._turn(until):
-            history = await self._read(call.user_id, call.before_ms)
+            history = await self._histories.read(call.user_id, call.before_ms)
 
             async def answer(model: ServedModel) -> recommender_pb2.ExplainResponse:
                 work = partial(answer_explain, request, call, model, history, use)
@@ -139,7 +134,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         require_time(context)
         until = deadline_of(context)
         async with self._turn(until):
-            history = await self._read(call.user_id, call.before_ms)
+            history = await self._histories.read(call.user_id, call.before_ms)
             index = self._index.current
 
             async def answer(model: ServedModel) -> recommender_pb2.RecommendResponse:
@@ -178,7 +173,7 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
         self, request: recommender_pb2.ScoreRequest, call: ScoreCall, priority: Priority, until: float | None
     ) -> recommender_pb2.ScoreResponse:
         use = use_catalogue(self._catalogue, None, call.display, filters=False) if call.display else None
-        history = await self._read(call.user_id, call.before_ms)
+        history = await self._histories.read(call.user_id, call.before_ms)
         work = ScoreWork(request, call, history, use, self._log)
 
         async def answer(model: ServedModel) -> recommender_pb2.ScoreResponse:
@@ -193,16 +188,3 @@ class RecommenderServicer(recommender_pb2_grpc.RecommenderServicer):
     def _require_served(self) -> None:
         if not self._trial.served:
             raise ScoreNotServed("this service runs without a recommender; start it without --no-recommender")
-
-    async def _read(self, user_id: str, before_ms: int | None) -> History | None:
-        """The history, or None where it cannot be had: a worse answer is better than none."""
-        try:
-            with stage("history"):
-                return await self._histories.read(user_id, limit=self._history_limit, before_ms=before_ms)
-        except HistoryUnavailable as error:
-            redis_failed()
-            log.warning("scoring without a history: %s", error)
-        except HistoryError:
-            redis_failed()
-            log.exception("scoring without a history, which cannot be read")
-        return None
