@@ -12,8 +12,10 @@ from recollect.gateway.validation import check_append, event_problem
 from recollect_api.v1 import histories_pb2
 from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history import Append, AppendResult, EventBatch
+from recsys.history.seldom import Seldom
 
 log = logging.getLogger(__name__)
+_refusals = Seldom(log)
 
 NOTHING_STORED = "the history store cannot be reached or takes no writes, nothing was stored; repeat the call later"
 
@@ -61,7 +63,7 @@ class RequestedAppend:
         if isinstance(result, AppendResult):
             return histories_pb2.AppendOutcome(response=self.response(result), request_id=request_id)
         if isinstance(result, HistoryUnavailable):
-            log.warning("an append was refused: %s", result)
+            _refusals.warning("an append was refused: %s", result)
             return refused(StoreDown(NOTHING_STORED), request_id)
         incident = uuid.uuid4().hex
         log.error("incident %s, request_id %r: %s", incident, request_id, result)
