@@ -22,14 +22,19 @@ Command = tuple[Any, ...]
 """Words of one command: text, bytes and numbers."""
 
 _INCOMPLETE = object()
-OPENING_S = 30.0
-"""A login that takes longer is overdue, whoever waits for it."""
+OPENING_S = 2.0
+"""To connect to one address and log in may take this long, whoever waits for it; then the name is resolved anew. A host
+that has gone says nothing, and the system would wait for it for minutes."""
 _KEPT_BYTES = 4 << 20
 """Bytes that a connection keeps for the next reply: to find room for each anew costs more than to read it."""
 
 
 class WireLost(ConnectionError):  # noqa: N818 - what has happened
     """A connection ended before the replies came; whether Redis did what was asked is not known."""
+
+
+class _OpeningOverdue(ConnectionError):  # noqa: N818
+    """No address has let anybody in within its time."""
 
 
 class LoginRefused(ConnectionError):  # noqa: N818
@@ -101,16 +106,36 @@ class Wire(asyncio.Protocol):
 
     @classmethod
     async def open(cls, endpoint: Endpoint) -> "Wire":
-        """Connect and log in; OSError where Redis is not reached, LoginRefused where it lets nobody in."""
+        """Connect and log in, each address of the host in turn; OSError where Redis is not reached, LoginRefused where
+        it lets nobody in."""
+        loop = asyncio.get_running_loop()
+        hosts = [endpoint.host]
+        if endpoint.path is None:
+            # Not within the time of one address: a resolver that is slow is asked once, not by a thread for each try.
+            found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+            hosts = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        failed: OSError = WireLost(f"{endpoint.host} has no address")
+        for host in hosts:
+            try:
+                async with asyncio.timeout(OPENING_S):
+                    return await cls._open(endpoint, host)
+            except LoginRefused:
+                raise
+            except TimeoutError:
+                failed = _OpeningOverdue(f"nobody was let in within {OPENING_S:g} s")
+            except OSError as error:
+                failed = error
+        raise failed
+
+    @classmethod
+    async def _open(cls, endpoint: Endpoint, host: str) -> "Wire":
         loop = asyncio.get_running_loop()
         wire: Wire
         if endpoint.path is not None:
             _, wire = await loop.create_unix_connection(cls, endpoint.path)
         else:
             name = endpoint.host if endpoint.tls is not None else None
-            _, wire = await loop.create_connection(
-                cls, endpoint.host, endpoint.port, ssl=endpoint.tls, server_hostname=name
-            )
+            _, wire = await loop.create_connection(cls, host, endpoint.port, ssl=endpoint.tls, server_hostname=name)
         try:
             if endpoint.opening:
                 for reply in await wire.ask(endpoint.opening, until=loop.time() + OPENING_S):
@@ -234,8 +259,9 @@ class Wires:
             if not wire.waiting and wire.usable:
                 return await wire.ask(commands, until=until)
         async with asyncio.timeout_at(until):
-            wire = await self._free()
-        return await wire.ask(commands, until=until)
+            while (free := await self._free()) is None:
+                continue
+        return await free.ask(commands, until=until)
 
     def close(self) -> None:
         """End all connections."""
@@ -245,7 +271,8 @@ class Wires:
             wire.close()
         self._wires.clear()
 
-    async def _free(self) -> Wire:
+    async def _free(self) -> Wire | None:
+        """A connection; None where it took too long to open one, and whoever still has time tries again."""
         for wire in self._wires:
             if not wire.usable:
                 wire.close()  # Redis may be well behind a connection that hangs
@@ -259,7 +286,10 @@ class Wires:
             opening.add_done_callback(_noticed)
         if least is not None:
             return least  # the next caller has one more
-        return await asyncio.shield(opening)
+        try:
+            return await asyncio.shield(opening)
+        except _OpeningOverdue:
+            return None
 
     async def _open(self) -> Wire:
         try:

@@ -1,7 +1,9 @@
 """Connections that many callers share: replies reach who asked, late ones nobody, and one that hangs is left."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,48 @@ def test_no_more_connections_than_allowed_are_opened(run: Run) -> None:
 
     run(serve, scenario, most=4)
     assert 1 < len(opened) <= 4
+
+
+def test_a_host_that_says_nothing_is_left_and_its_name_resolved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failover by name, while a connection to the old host is being opened."""
+    monkeypatch.setattr("recsys.history.wire.OPENING_S", 0.3)
+    leads_to, resolve = ["127.0.0.2"], socket.getaddrinfo
+
+    def resolved(host: Any, *options: Any, **more: Any) -> Any:
+        return resolve(leads_to[0] if host == "cache.internal" else host, *options, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+    async def scenario(port: int) -> None:
+        ended = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await answering(echo)(reader, writer)
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            ended.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.3", port)
+        wires = Wires(Endpoint.of(f"redis://cache.internal:{port}"), most=1)
+        with pytest.raises(TimeoutError):
+            await wires.ask([("ECHO", "a")], until=after(0.1))
+        patient = asyncio.ensure_future(wires.ask([("ECHO", "b")], until=after(LONG_S)))
+        await asyncio.sleep(0.1)
+        leads_to[0] = "127.0.0.3"
+        assert await patient == [b"b"]
+        wires.close()
+        await ended.wait()
+        server.close()
+
+    with ExitStack() as stack:
+        gone = stack.enter_context(socket.socket())
+        gone.bind(("127.0.0.2", 0))
+        gone.listen(0)
+        for _ in range(4):  # its queue is full: it takes no more connections and refuses none
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            with suppress(BlockingIOError):
+                waiting.connect(gone.getsockname())
+        asyncio.run(scenario(gone.getsockname()[1]))
