@@ -25,11 +25,12 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor, ABC):  # type: ignore[misc
     """Puts something around the handlers of methods.
 
     gRPC asks for the handler at each call, and gets the same one where what it is made of is the same, be it the
-    service's own or the one that refuses: to make them anew for every call costs as much as to read a request.
+    service's own or the one that refuses: to make them anew for every call costs as much as to read a request. Methods
+    are not told apart: each has a handler of its own, and those that callers make up have all the one that refuses.
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, grpc.RpcMethodHandler], grpc.RpcMethodHandler] = {}
+        self._made: dict[grpc.RpcMethodHandler, grpc.RpcMethodHandler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -40,9 +41,9 @@ class WrappingInterceptor(grpc.aio.ServerInterceptor, ABC):  # type: ignore[misc
 
     def wrapped(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         """`handler` of `method` with what this puts around it."""
-        made = self._made.get((method, handler))
+        made = self._made.get(handler)
         if made is None:
-            made = self._made[method, handler] = self.wrap(method, handler)
+            made = self._made[handler] = self.wrap(method, handler)
         return made
 
     @abstractmethod
