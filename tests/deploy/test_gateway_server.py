@@ -1,6 +1,7 @@
 """The server around the services: health, reflection, incidents, deadlines, limits, tokens, draining."""
 
 import asyncio
+import gc
 import logging
 import threading
 from contextlib import ExitStack
@@ -12,7 +13,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from recollect.errors import SetupError
+from recollect.gateway.handlers import WrappingInterceptor
 from recollect.gateway.server import RECOMMENDER_SERVICES, SERVICES
+from recollect.security.access import AccessRules
+from recollect.security.scopes import Scope
+from recollect.security.tokens import TokenFile
 from recollect_api import DeadlineExceeded, RecollectClient, ServerFault, Unavailable
 from recollect_api.errors import from_rpc_error
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
@@ -66,6 +71,26 @@ def test_an_unforeseen_error_reaches_the_log_whole_and_the_caller_as_an_incident
     assert error.incident in caplog.text
     assert "call-9" in caplog.text
     assert SECRET in caplog.text
+
+
+def test_methods_that_callers_make_up_leave_nothing_behind(start_gateway, tmp_path):
+    TokenFile(tmp_path / "tokens.json").create("shop", [Scope.READ], lifetime=None)
+    gateway = start_gateway(access=AccessRules(tokens=tmp_path / "tokens.json"))
+
+    def kept():
+        return sum(len(each._made) for each in gc.get_objects() if issubclass(type(each), WrappingInterceptor))
+
+    def call(name):
+        with pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary(f"/{name}")(b"", timeout=30)
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    with grpc.insecure_channel(gateway.address) as channel:
+        call("nobody/Nothing")
+        before = kept()
+        for number in range(20):
+            call(f"nobody/Nothing{number}")
+    assert kept() == before
 
 
 def test_a_message_that_is_no_protobuf_leaks_nothing(gateway):
@@ -129,6 +154,33 @@ def test_calls_past_the_limit_are_refused_over_whatever_connection(start_gateway
             assert stub.Score(request, timeout=30).model_name
 
 
+def test_streams_of_health_take_no_calls_place_nor_any_number(start_gateway, eventually, user, monkeypatch):
+    monkeypatch.setattr("recollect.gateway.limiting.MOST_WATCHES", 3)
+    gateway = start_gateway(max_calls=2)
+    with grpc.insecure_channel(gateway.address) as channel:
+        stub, health = recommender_pb2_grpc.RecommenderStub(channel), health_pb2_grpc.HealthStub(channel)
+
+        def watch():
+            return health.Watch(health_pb2.HealthCheckRequest(service=""), timeout=30)
+
+        watches = [watch() for _ in range(3)]
+        assert [next(each).status for each in watches] == [SERVING] * 3
+        with pytest.raises(grpc.RpcError) as refused:
+            next(watch())
+        assert from_rpc_error(refused.value, target=gateway.address).reason == "TOO_MANY_CALLS"
+        assert "3 streams of health" in refused.value.details()
+        assert stub.Score(recommender_pb2.ScoreRequest(user_id=user, item_ids=[1]), timeout=30).model_name
+        watches[0].cancel()
+
+        def has_room():
+            try:
+                return next(watch()).status == SERVING
+            except grpc.RpcError:
+                return False
+
+        eventually(has_room)
+
+
 def test_a_request_past_the_size_limit_is_refused(start_gateway):
     with RecollectClient(start_gateway(max_request_bytes=10_000).address, timeout_s=30) as client:
         with pytest.raises(Unavailable) as refused:
@@ -144,8 +196,7 @@ def test_draining_answers_what_is_in_flight_and_takes_nothing_new(gateway, event
         inside = stub.Score.future(recommender_pb2.ScoreRequest(user_id=user, item_ids=[WAITING_ITEM]), timeout=30)
         eventually(lambda: any(gateway.directory.glob("waiting.*")))
         stopping = gateway.begin(gateway.gateway.stop(30))
-        states.append(next(watch).status)
-        watch.cancel()
+        states += [told.status for told in watch]  # which ends, and holds up no one
 
         def refused():
             with grpc.insecure_channel(gateway.address, options=[("grpc.use_local_subchannel_pool", 1)]) as late:

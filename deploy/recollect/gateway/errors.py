@@ -214,8 +214,8 @@ class TooManyCalls(CallError):  # noqa: N818
     reason = "TOO_MANY_CALLS"
     retry_after_s = 0.1
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"{most} calls are worked on, as many as are taken at one time; come again later")
+    def __init__(self, most: int, *, what: str = "calls are worked on") -> None:
+        super().__init__(f"{most} {what}, as many as are taken at one time; come again later")
 
 
 class Overloaded(CallError):  # noqa: N818

@@ -40,7 +40,8 @@ class ListenerConfig:
     share_port: bool = True
     """Whether every other server of this machine that names the port shares it; otherwise it is refused to them."""
     max_calls: int = 256
-    """Calls that are worked on or wait at one time; the next is refused with RESOURCE_EXHAUSTED."""
+    """Calls that are worked on or wait at one time, those of grpc.health.v1 not among them; the next is refused with
+    RESOURCE_EXHAUSTED."""
     max_request_bytes: int = 16 << 20
     """Largest request; the client sends as much."""
     max_response_bytes: int = 16 << 20
@@ -99,19 +100,19 @@ class Listener:
         """Listen; returns the port. SetupError where that address cannot be listened on."""
         names = (*self._known, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         for server in self._servers:
-            await self._health.add_to(server)
+            self._health.add_to(server)
             reflection.enable_server_reflection(names, server)
         self.port, tls, several = self._config.port, self._config.tls, len(self._servers)
         credentials = [None] * several if tls is None else server_credentials(tls, servers=several)
         for server, own in zip(self._servers, credentials, strict=True):  # the first chooses, where the port is 0
             self.port = self._bound(server, self.port, own)
         await asyncio.gather(*(server.start() for server in self._servers))
-        await self._health.serving()
+        self._health.serving()
         return self.port
 
     async def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no more calls, and end once those in flight are answered or `grace_s` has passed."""
-        await self._health.draining()
+        self._health.draining()
         await asyncio.gather(*(server.stop(grace_s) for server in self._servers))
 
     def _bound(self, server: grpc.aio.Server, port: int, credentials: grpc.ServerCredentials | None) -> int:
