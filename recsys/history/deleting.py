@@ -29,6 +29,8 @@ from recsys.history.scripts import APPEND, DELETE, READ
 
 POLL_S = 0.05
 """How often a rewrite is looked after."""
+PATIENCE_S = 30.0
+"""How long Redis may take to say how a rewrite does: to begin one of a large memory holds everything up."""
 
 
 class LogState(Enum):
@@ -85,12 +87,12 @@ async def rewrite_log(
     HistoryError where Redis does not do it: a managed one may forbid BGREWRITEAOF, and rewrites when it sees fit.
     """
     deadline = time.monotonic() + timeout_s
+    marks = [config.keys_of(user_id).deletion for user_id in user_ids]
+    times_ms = [await connection.command("HGET", mark, "time_ms", timeout_s=PATIENCE_S) for mark in marks]
     # A rewrite that is under way may have begun before the deletion: it does not count.
     info = await _wait(connection, deadline)
-    marks = [config.keys_of(user_id).deletion for user_id in user_ids]
-    times_ms = [await connection.command("HGET", mark, "time_ms") for mark in marks]
     if info.get("aof_enabled") == "1":
-        await connection.command("BGREWRITEAOF")
+        await _begin(connection)
         info = await _wait(connection, deadline)
         if info.get("aof_last_bgrewrite_status") != "ok":
             raise HistoryError(
@@ -98,7 +100,7 @@ async def rewrite_log(
             )
     for mark, time_ms in zip(marks, times_ms, strict=True):
         if time_ms is not None:
-            await connection.command("HSET", mark, "erased_ms", time_ms)
+            await connection.command("HSET", mark, "erased_ms", time_ms, timeout_s=PATIENCE_S)
 
 
 def _deletion(behaviours: int, time_ms: int, erased_ms: int) -> Deletion:
@@ -106,10 +108,21 @@ def _deletion(behaviours: int, time_ms: int, erased_ms: int) -> Deletion:
     return Deletion(behaviours=behaviours, time_ms=time_ms, log=state)
 
 
+async def _begin(connection: Connection) -> None:
+    """Have a rewrite begin now, or take the one that another replica has asked for since `_wait` saw none."""
+    try:
+        await connection.command("BGREWRITEAOF", timeout_s=PATIENCE_S)
+    except HistoryUnavailable:
+        raise
+    except HistoryError as error:
+        if "already in progress" not in str(error):
+            raise
+
+
 async def _wait(connection: Connection, deadline: float) -> dict[str, str]:
     """What Redis says of its persistence once no rewrite is under way or due."""
     while True:
-        info = info_fields(await connection.command("INFO", "persistence"))
+        info = info_fields(await connection.command("INFO", "persistence", timeout_s=PATIENCE_S))
         if info.get("aof_rewrite_in_progress", "0") == "0" and info.get("aof_rewrite_scheduled", "0") == "0":
             return info
         if time.monotonic() > deadline:

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import logging
 
-from recsys.errors import HistoryError
+from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history import HistoryStore
 
 log = logging.getLogger(__name__)
 
 REWRITE_S = 3_600.0
 """How long a rewrite may take."""
+AGAIN_S = 1.0
+"""After this, a Redis that was not there is asked again."""
 
 
 class LogErasure:
@@ -50,7 +52,7 @@ class LogErasure:
             users, self._waiting = self._waiting, {}
             failure: HistoryError | None = None
             try:
-                await self._store.erase_log(list(users), timeout_s=REWRITE_S)
+                await self._erase(list(users))
             except HistoryError as error:
                 log.warning("deleted users stay in the append-only file: %s", error)
                 failure = error
@@ -61,3 +63,16 @@ class LogErasure:
                     future.set_result(None)
                 else:
                     future.set_exception(failure)
+
+    async def _erase(self, users: list[str]) -> None:
+        """Rewrite the file without `users`; from the beginning where Redis was lost, and the rewrite with it."""
+        clock = asyncio.get_running_loop()
+        until = clock.time() + REWRITE_S
+        while True:
+            try:
+                await self._store.erase_log(users, timeout_s=max(0.0, until - clock.time()))
+                return
+            except HistoryUnavailable:
+                if clock.time() >= until:
+                    raise
+                await asyncio.sleep(AGAIN_S)

@@ -1,6 +1,8 @@
 """A request is applied once, and who was deleted stays deleted: whatever is repeated, late or loaded afterwards."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,6 +152,39 @@ def test_a_rewrite_takes_the_deleted_out_of_the_append_only_file(redis_binary: P
             assert (await store.delete("u")).log is LogState.ERASED  # asking again says how far it is
             await store.append("u", EventBatch.of([5], [NOW + 1]))
             assert (await store.delete("u")).log is LogState.PENDING
+
+    with EmbeddedRedis(tmp_path, binary=redis_binary) as server:
+        run(scenario(server))
+
+
+def test_rewrites_that_two_replicas_ask_for_at_once_erase_for_both(redis_binary: Path, tmp_path: Path) -> None:
+    async def scenario(server: EmbeddedRedis) -> None:
+        async with open_store(server.url) as one, open_store(server.url) as other:
+            for user in ("u", "v"):
+                await one.append(user, EventBatch.of([1], [1]))
+                await one.delete(user)
+            await other.ping()  # both are connected, so that both ask before a rewrite can end
+            await asyncio.gather(one.erase_log(["u"], timeout_s=60), other.erase_log(["v"], timeout_s=60))
+            assert [(await one.delete(user)).log for user in ("u", "v")] == [LogState.ERASED] * 2
+
+    with EmbeddedRedis(tmp_path, binary=redis_binary) as server:
+        run(scenario(server))
+
+
+def test_a_redis_that_holds_still_while_it_rewrites_is_waited_for(redis_binary: Path, tmp_path: Path) -> None:
+    async def scenario(server: EmbeddedRedis) -> None:
+        assert server.pid is not None
+        async with open_store(server.url, timeout_s=0.25) as store:
+            await store.append("u", EventBatch.of([1], [1]))
+            await store.delete("u")
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                erasing = asyncio.ensure_future(store.erase_log(["u"], timeout_s=60))
+                await asyncio.sleep(0.6)
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+            await erasing
+            assert (await store.delete("u")).log is LogState.ERASED
 
     with EmbeddedRedis(tmp_path, binary=redis_binary) as server:
         run(scenario(server))
