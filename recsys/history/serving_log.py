@@ -15,11 +15,12 @@ Parquet files in one directory, one row a candidate:
 Files that would exceed the limit of the disk are removed, the oldest first. Several processes may share a directory.
 """
 
+import fcntl
 import os
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -157,11 +158,14 @@ class ServingLog:
             except FileNotFoundError:  # another process has pruned it
                 continue
         excess = sum(size for _, size in sizes) - self.config.max_bytes
-        for path, size in sizes:
-            if excess <= 0:
-                break
-            path.unlink(missing_ok=True)
-            excess -= size
+        if excess <= 0:
+            return
+        with _no_other_removes(self.config.directory):
+            for path, size in sizes:
+                if excess <= 0:
+                    break
+                path.unlink(missing_ok=True)
+                excess -= size
 
 
 def parts(directory: Path) -> list[Path]:
@@ -170,21 +174,28 @@ def parts(directory: Path) -> list[Path]:
 
 
 def erase_served(directory: Path, until_ms: Mapping[str, int]) -> int:
-    """Take the rows of each user in `until_ms` out that are not later than the time given there; returns how many."""
+    """Take the rows of each user in `until_ms` out that are not later than the time given there, or tell of behaviours
+    that are not: a call that was answered meanwhile had read them before. Returns how many.
+
+    Safe beside a service that writes and prunes: what it has pruned does not come back.
+    """
     users = pl.DataFrame(
         {"user_id": list(until_ms), "until": list(until_ms.values())}, schema={"user_id": pl.String, "until": pl.Int64}
-    ).with_columns(pl.col("until").cast(TIME))
+    )
+    deleted = (pl.col("time").dt.epoch("ms") <= pl.col("until")) | (
+        pl.col("retrieved_times_ms").list.min() <= pl.col("until")
+    )
     erased = 0
     for path in parts(directory):
-        rows = pl.read_parquet(path)
-        kept = (
-            rows.join(users, on="user_id", how="left", maintain_order="left")
-            .filter(pl.col("until").is_null() | (pl.col("time") > pl.col("until")))
-            .drop("until")
-        )
-        if len(kept) < len(rows):
-            _replace(path, kept)
-            erased += len(rows) - len(kept)
+        with suppress(FileNotFoundError):
+            rows = pl.read_parquet(path)
+            kept = (
+                rows.join(users, on="user_id", how="left", maintain_order="left")
+                .filter(~deleted.fill_null(value=False))
+                .drop("until")
+            )
+            if len(kept) < len(rows) and _replace(path, kept, only_there=True):
+                erased += len(rows) - len(kept)
     return erased
 
 
@@ -205,13 +216,29 @@ def export_served(directory: Path, path: Path) -> int:
     return len(frame)
 
 
-def _replace(path: Path, frame: pl.DataFrame) -> None:
+def _replace(path: Path, frame: pl.DataFrame, *, only_there: bool = False) -> bool:
+    """Write `path` anew; whether it was, since with `only_there` one that has gone stays away."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         frame.write_parquet(partial)
-        partial.replace(path)
+        with _no_other_removes(path.parent):
+            if only_there and not path.exists():
+                return False
+            partial.replace(path)
+            return True
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _no_other_removes(directory: Path) -> Iterator[None]:
+    """Hold up whoever would remove files of `directory` meanwhile, and wait for them."""
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _rows(call: ServedCall) -> pl.DataFrame:

@@ -141,7 +141,9 @@ def test_what_cannot_be_exported_leaves_no_file(redis_url: str, admin_of: Any, t
         asyncio.run(scenario(tmp_path / "file" / "x.parquet"))
 
 
-def served(user: str = "u", *, time_ms: int = NOW, candidates: int = 2) -> ServedCall:
+def served(
+    user: str = "u", *, time_ms: int = NOW, candidates: int = 2, history: tuple[int, int] = (5, 6)
+) -> ServedCall:
     """For every candidate the last of two behaviours was found, for the first also the other, with more weight."""
     positions, weights = np.full((candidates, 3), -1), np.zeros((candidates, 3), dtype=np.float32)
     positions[:, 1], weights[:, 1] = 1, 1
@@ -156,7 +158,7 @@ def served(user: str = "u", *, time_ms: int = NOW, candidates: int = 2) -> Serve
         index=None,
         history_version=3,
         history_item_ids=np.array([11, 12]),
-        history_times_ms=np.array([5, 6]),
+        history_times_ms=np.array(history),
         history_types=np.array([1, 4], dtype=np.uint8),
         item_ids=np.arange(candidates) + 100,
         scores=np.linspace(0, 1, candidates, dtype=np.float32),
@@ -234,8 +236,9 @@ def test_the_share_of_calls_that_are_kept() -> None:
 
 def test_deleted_users_are_taken_out_of_the_log(tmp_path: Path) -> None:
     log = open_log(tmp_path)
-    for user, time_ms in (("u", NOW), ("u", NOW + 5), ("v", NOW)):
+    for user, time_ms in (("u", NOW), ("v", NOW)):
         log.add(served(user, time_ms=time_ms))
+    log.add(served("u", time_ms=NOW + 5, history=(NOW + 3, NOW + 4)))
     log.close()
     assert erase_served(tmp_path, {"u": NOW, "nobody": NOW}) == 2
     assert export_served(tmp_path, tmp_path / "x.parquet") == 4
@@ -243,3 +246,38 @@ def test_deleted_users_are_taken_out_of_the_log(tmp_path: Path) -> None:
     assert sorted(rows["user_id"].to_list()) == ["u", "u", "v", "v"]
     assert rows.filter(pl.col("user_id") == "u")["time"].dt.epoch("ms").unique().to_list() == [NOW + 5]
     assert erase_served(tmp_path / "none", {"u": NOW}) == 0
+
+
+def test_what_a_call_had_read_before_a_deletion_goes_with_it(tmp_path: Path) -> None:
+    """It was answered after the deletion."""
+    log = open_log(tmp_path)
+    log.add(served("u", time_ms=NOW + 1, history=(NOW - 1, NOW + 1)))
+    log.close()
+    assert erase_served(tmp_path, {"u": NOW}) == 1
+    (kept,) = pl.read_parquet(parts(tmp_path)[0]).rows(named=True)
+    assert kept["retrieved_times_ms"] == [NOW + 1]
+
+
+def test_a_file_that_is_pruned_while_the_deleted_are_taken_out_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, gone = pl.read_parquet, []
+
+    def pruned_meanwhile(path: Path) -> pl.DataFrame:
+        """The first before it is read, the second after that."""
+        gone.append(path)
+        if len(gone) == 1:
+            path.unlink()
+        rows = read(path)
+        if len(gone) == 2:
+            path.unlink()
+        return rows
+
+    for at in range(3):
+        log = open_log(tmp_path)
+        log.add(served("u", time_ms=NOW + at))
+        log.close()
+    *_, last = parts(tmp_path)
+    monkeypatch.setattr(pl, "read_parquet", pruned_meanwhile)
+    assert erase_served(tmp_path, {"u": NOW + 10}) == 2
+    assert parts(tmp_path) == [last]
