@@ -18,6 +18,7 @@ class Deletions:
 
     def __init__(self, store: Path | str) -> None:
         store = Path(os.path.abspath(store))  # noqa: PTH100 - beside the name that was given, where that is a link, too
+        self._store = store
         self.path = store.with_name(f"{store.name}.deletions.jsonl")
         self._read_at: tuple[int, int] | None = None
         self._times_ms: dict[str, int] = {}
@@ -29,6 +30,7 @@ class Deletions:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
+                self._share(handle)
                 # Half a line is what a writer left who was killed: under the lock, none is being written.
                 whole = self.path.read_bytes().rfind(b"\n") + 1
                 os.ftruncate(handle, whole)
@@ -43,6 +45,18 @@ class Deletions:
                 os.close(parent)
         except OSError as error:
             raise StoreError(f"cannot write {self.path}: {error.strerror or error}; free space there") from error
+
+    def _share(self, handle: int) -> None:
+        """Let those read and write the file who may do that with the store: who cannot read it can serve nothing."""
+        own, like = os.fstat(handle), (self._store if self._store.exists() else self.path.parent).stat()
+        mode, group = like.st_mode & 0o666, like.st_gid
+        if own.st_uid != os.geteuid() or (own.st_mode & 0o777, own.st_gid) == (mode, group):
+            return
+        try:
+            os.fchown(handle, like.st_uid if os.geteuid() == 0 else -1, group)
+        except PermissionError:  # it is not in that group, and no other should read this
+            mode &= 0o606
+        os.fchmod(handle, mode)
 
     def time_of(self, user_id: str) -> int | None:
         """Until when the events of `user_id` are deleted, in milliseconds since the Unix epoch; None: they are not."""

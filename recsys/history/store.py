@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from recsys.data.catalogue import Catalogue
 from recsys.data.event_store import EventStore, EventType
-from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.errors import DataError, HistoryError, HistoryUnavailable
 from recsys.history.appending import Append, Appending, AppendResult, append_call
 from recsys.history.bulk import LoadProgress, LoadResult, load_histories
 from recsys.history.codec import (
@@ -47,6 +47,7 @@ from recsys.history.export import ExportProgress, ExportResult, export_histories
 from recsys.history.health import ServerReport, report_on
 from recsys.history.scanning import deletions_in_redis
 from recsys.history.scripts import APPEND, READ
+from recsys.history.seldom import Seldom
 from recsys.history.stored_events import EventSource
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,8 @@ class History:
     """Grows with every append that changes the history; 0 where there is none."""
     length: int
     """Events that are stored, of which these are the latest that were asked for."""
+    complete: bool = True
+    """Whether what the event source has is among them; False where that could not be read, or merged."""
 
     def __len__(self) -> int:
         return len(self.item_ids)
@@ -131,6 +134,7 @@ class HistoryStore:
         self.config = config or HistoryConfig()
         self._clock = clock
         self._source = source
+        self._incomplete = Seldom(log)
         self._connection = Connection(url, max_connections=self.config.max_connections, timeout_s=self.config.timeout_s)
 
     @property
@@ -194,9 +198,12 @@ class HistoryStore:
             raise ValueError(f"limit must be 1 or more, got {limit}; ask for the events that the model reads")
         # Which records are of a type is not known before they are here.
         asked = min(limit, self.config.cap) if types is None else self.config.cap
-        packed = await self._read(user_id, asked, before_ms)
-        if self._source is not None and not packed.joined and await self._join(user_id, self._source, packed):
-            packed = await self._read(user_id, asked, before_ms)
+        packed, complete = await self._read(user_id, asked, before_ms), True
+        if self._source is not None and not packed.joined:
+            joined = await self._join(user_id, self._source, packed)
+            complete = joined is not None
+            if joined:
+                packed = await self._read(user_id, asked, before_ms)
         records = decode(packed.records)
         chosen: slice | npt.NDArray[np.int64] = slice(None)
         if types is not None:
@@ -207,6 +214,7 @@ class HistoryStore:
             types=records.types[chosen],
             version=packed.version,
             length=packed.length,
+            complete=complete,
         )
 
     async def stats(self, user_id: str) -> HistoryStats:
@@ -336,15 +344,19 @@ class HistoryStore:
         records = memoryview(data)[begin:end]
         return _Packed(version=header.version, length=length, joined=header.joined, records=records)
 
-    async def _join(self, user_id: str, source: EventSource, packed: _Packed) -> bool:
-        """Merge what `source` has of a user into Redis, beside what is there; False where that changes nothing."""
-        records = await asyncio.to_thread(source.records_of, user_id, cap=self.config.cap, latest_ms=self._latest_ms())
-        if not records and packed.length == 0:
-            return False
+    async def _join(self, user_id: str, source: EventSource, packed: _Packed) -> bool | None:
+        """Merge what `source` has of a user into Redis, beside what is there; False where that changes nothing, None
+        where it cannot be done."""
         try:
+            records = await asyncio.to_thread(
+                source.records_of, user_id, cap=self.config.cap, latest_ms=self._latest_ms()
+            )
+            if not records and packed.length == 0:
+                return False
             await self._connection.run(APPEND, append_call(self.config, user_id, records or b"", joined=True))
-        except HistoryUnavailable as error:
-            # Redis has just answered a read: it is full or cannot write, and what it has is better than nothing.
-            log.warning("a history is not completed from %s: %s", source.directory, error)
-            return False
+        except (DataError, OSError, HistoryUnavailable) as error:
+            # The source cannot be read, or nobody knows what of it is deleted; or Redis, which has just answered a
+            # read, is full or cannot write. What it has is better than nothing.
+            self._incomplete.warning("histories are not completed from %s: %s", source.directory, error)
+            return None
         return bool(records)

@@ -16,6 +16,7 @@ from recollect_api import (
     Append,
     AppendResult,
     AsyncRecollectClient,
+    DegradedReason,
     ErasureState,
     Event,
     EventType,
@@ -261,6 +262,28 @@ def test_a_user_whom_redis_does_not_have_is_scored_and_listed_from_the_event_sto
             Redis.from_url(server.url).flushall()
             assert client.score("ann", [7]).history_length == 0
             assert client.list_history("ann").behaviours == ()
+
+
+def test_an_event_store_that_cannot_be_used_degrades_scores_and_refuses_what_must_be_whole(
+    start_gateway, tmp_path, events, user
+):
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        source = EventSource(events)
+        gateway = start_gateway(redis_url=server.url, source=source)
+        with RecollectClient(gateway.address, timeout_s=30) as client:
+            source.deletions.path.mkdir()
+            for length in (0, 1):
+                scores = client.score("ann", [7])
+                assert (scores.history_length, scores.degraded) == (length, (DegradedReason.HISTORY_UNAVAILABLE,))
+                for call in (client.list_history, client.delete_history):
+                    with pytest.raises(Unavailable) as refused:
+                        call("ann")
+                    assert refused.value.reason == "HISTORY_UNAVAILABLE"
+                client.append("ann", [event(1)])
+            assert client.score(user, [7]).degraded == (DegradedReason.HISTORY_EMPTY,)  # whom the event store has not
+            source.deletions.path.rmdir()
+            assert set(items(client.list_history("ann"))) == {1, 7, 8}
+            client.delete_history("ann")
 
 
 def test_a_lost_redis_refuses_every_append_and_deletion(start_gateway, tmp_path, user):

@@ -50,7 +50,7 @@ def explanations(
 def degraded_by(history: History | None, *, unknown: bool) -> list[recommender_pb2.DegradedReason.ValueType]:
     """Why scores for `history`, None where it cannot be had, are worse than they could be."""
     degraded = []
-    if history is None:
+    if history is None or not history.complete:
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_UNAVAILABLE)
     elif len(history.item_ids) == 0:
         degraded.append(recommender_pb2.DEGRADED_REASON_HISTORY_EMPTY)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import grpc.aio  # type: ignore[import-untyped]
@@ -18,8 +19,10 @@ from recollect.telemetry.answers import redis_failed
 from recollect_api.streams import TAKEN
 from recollect_api.v1 import event_pb2, histories_pb2, histories_pb2_grpc
 from recsys.data.event_store import EventType
-from recsys.errors import HistoryError, HistoryUnavailable
+from recsys.errors import DataError, HistoryError, HistoryUnavailable
 from recsys.history import Append, AppendResult, Deletion, History, HistoryStats, HistoryStore, LogState
+
+log = logging.getLogger(__name__)
 
 STREAM_APPENDS = 10_000
 """Most appends that one stream may hold."""
@@ -98,6 +101,10 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
                 before_ms=min(limits, default=None),
                 types=[EventType(kind) for kind in request.types] or None,
             )
+        if not history.complete:
+            raise StoreDown(
+                "a part of the history cannot be read now, and the service's log says why; repeat the call later"
+            )
         return _page(history, listing=listing, page_size=page_size, position=position)
 
     async def Delete(  # noqa: N802 - gRPC's name
@@ -162,12 +169,16 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
             outcomes[at] = requested.outcome(result)
         return [outcomes[at] for at in range(len(requests))]
 
-    async def _deletion(self, user_id: str, deletion: Deletion, log: LogState) -> histories_pb2.Deletion:
-        held = await self._store.source_holds_deleted(user_id)
+    async def _deletion(self, user_id: str, deletion: Deletion, state: LogState) -> histories_pb2.Deletion:
+        try:
+            held = await self._store.source_holds_deleted(user_id)
+        except (DataError, OSError) as error:
+            log.warning("whether the event store holds deleted behaviours is not known: %s", error)
+            held = True
         event_store = histories_pb2.ERASURE_STATE_NOT_USED
         if held is not None:
             event_store = histories_pb2.ERASURE_STATE_PENDING if held else histories_pb2.ERASURE_STATE_ERASED
-        erased = log is LogState.ERASED
+        erased = state is LogState.ERASED
         return histories_pb2.Deletion(
             until=timestamp(deletion.time_ms),
             redis_log=histories_pb2.ERASURE_STATE_ERASED if erased else histories_pb2.ERASURE_STATE_PENDING,
@@ -177,12 +188,18 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
 
 @contextlib.contextmanager
 def _store_down(message: str) -> Iterator[None]:
-    """Say StoreDown with `message` where Redis does not answer or takes no writes."""
+    """Say StoreDown with `message` where Redis does not answer or takes no writes, or nothing can be noted beside the
+    event store."""
     try:
         yield
     except HistoryUnavailable as error:
         redis_failed()
         raise StoreDown(message) from error
+    except (DataError, OSError) as error:
+        log.warning("the event store cannot be used: %s", error)
+        raise StoreDown(
+            "the event store cannot be used, and the service's log says why; repeat the call later"
+        ) from error
 
 
 async def _trips(

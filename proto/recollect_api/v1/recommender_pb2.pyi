@@ -60,7 +60,9 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     DEGRADED_REASON_UNSPECIFIED: _DegradedReason.ValueType  # 0
     """Never sent."""
     DEGRADED_REASON_HISTORY_UNAVAILABLE: _DegradedReason.ValueType  # 1
-    """The history store did not answer in time: the scores were computed without a history."""
+    """The history store did not answer in time, or only with a part: the scores were computed without a history, or from
+    what there was of it.
+    """
     DEGRADED_REASON_HISTORY_EMPTY: _DegradedReason.ValueType  # 2
     """The user has no behaviour (before `as_of`): the scores say what interests users in general."""
     DEGRADED_REASON_ITEM_UNKNOWN: _DegradedReason.ValueType  # 3
@@ -72,7 +74,9 @@ class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
 DEGRADED_REASON_UNSPECIFIED: DegradedReason.ValueType  # 0
 """Never sent."""
 DEGRADED_REASON_HISTORY_UNAVAILABLE: DegradedReason.ValueType  # 1
-"""The history store did not answer in time: the scores were computed without a history."""
+"""The history store did not answer in time, or only with a part: the scores were computed without a history, or from
+what there was of it.
+"""
 DEGRADED_REASON_HISTORY_EMPTY: DegradedReason.ValueType  # 2
 """The user has no behaviour (before `as_of`): the scores say what interests users in general."""
 DEGRADED_REASON_ITEM_UNKNOWN: DegradedReason.ValueType  # 3

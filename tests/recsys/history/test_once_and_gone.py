@@ -266,6 +266,46 @@ def test_the_deleted_come_back_neither_by_a_miss_nor_by_a_load_nor_after_a_loss(
     run(scenario())
 
 
+@pytest.mark.parametrize("damage", ["torn", "unreadable"])
+def test_a_history_that_the_event_store_cannot_complete_is_what_redis_has(
+    each_redis_url: str, make_event_store: MakeStore, damage: str
+) -> None:
+    """Nothing of the event store is served while nobody knows what of it is deleted."""
+    events = make_event_store({"u": [(1, 10, 1)], "v": [(2, 10, 1)]})
+    source = EventSource(events.directory)
+
+    async def scenario() -> None:
+        async with open_store(each_redis_url, source=source) as store:
+            await store.append("u", EventBatch.of([7], [20]))
+            if damage == "torn":
+                source.deletions.path.write_text("<<<<<<< HEAD\n")
+            else:
+                source.deletions.path.mkdir()
+            for user, expected in (("u", [7]), ("v", [])):
+                history = await store.read(user, limit=9)
+                assert (history.item_ids.tolist(), history.complete) == (expected, False)
+            if damage == "torn":
+                source.deletions.path.unlink()
+            else:
+                source.deletions.path.rmdir()
+            for user, expected in (("u", [101, 7]), ("v", [102]), ("nobody", [])):
+                history = await store.read(user, limit=9)
+                assert (history.item_ids.tolist(), history.complete) == (expected, True)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("store_mode", "mode"), [(0o700, 0o600), (0o750, 0o640), (0o775, 0o664)])
+def test_deletions_are_read_by_whoever_reads_the_store(tmp_path: Path, store_mode: int, mode: int) -> None:
+    store = tmp_path / "shop"
+    store.mkdir()
+    store.chmod(store_mode)
+    deletions = Deletions(store)
+    deletions.path.touch(mode=0o600)  # as they were made before
+    deletions.add("u", 1)
+    assert deletions.path.stat().st_mode & 0o777 == mode
+
+
 def test_deletions_outlive_a_torn_line_and_a_replaced_store(tmp_path: Path) -> None:
     store = tmp_path / "shop"
     deletions = Deletions(store)
