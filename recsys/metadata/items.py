@@ -27,6 +27,8 @@ SCHEMA_VERSION = 1
 ITEMS_FILE, FACTS_FILE = "items.parquet", "catalogue.json"
 MISSING = -1
 """Row of an item that the catalogue does not have."""
+MOST_TOLD = 10
+"""Columns that are named to who has sent another."""
 STANDARD: dict[str, pl.DataType] = {
     "item_id": pl.Int64(),
     "item_key": pl.String(),
@@ -230,7 +232,13 @@ class ItemMetadata:
 
 
 def _unknown(name: str, have: Sequence[str]) -> str:
-    return f"must be a column of the catalogue, got {name!r}; there is {', '.join(map(repr, have))}"
+    return f"must be a column of the catalogue, got {name!r}; there is {some_of(have)}"
+
+
+def some_of(names: Sequence[str]) -> str:
+    """`names` as they are told to who has sent another: a feed of products has some fifty columns."""
+    more = f" and {len(names) - MOST_TOLD} more" if len(names) > MOST_TOLD else ""
+    return (", ".join(map(repr, names[:MOST_TOLD])) or "none") + more
 
 
 def read_facts(directory: Path) -> CatalogueFacts:

@@ -297,6 +297,17 @@ def test_a_wrong_column_of_scores_is_named(client, user):
         client.score(user, [1], display=["brand"])
 
 
+def test_wrong_columns_of_a_wide_catalogue_are_told_and_not_lost(start, publish, follow, user):
+    publish(shop().with_columns(pl.lit("x").alias(f"custom_label_{number}") for number in range(45)))
+    address = start(catalogue=follow()).address
+    with RecollectClient(address, timeout_s=20) as client, pytest.raises(InvalidRequest) as refused:
+        client.score(user, [1], display=[f"Column{number}" for number in range(50)])
+    assert len(refused.value.violations) > 10
+    assert "there is 'item_key', 'name'" in refused.value.violations[0].description
+    assert "more" in refused.value.violations[0].description
+    assert "more fields, not listed" in refused.value.violations[-1].description
+
+
 def test_a_text_where_a_list_belongs_is_refused_before_it_is_sent(client, user):
     for asked in ({"display": "name"}, {"categories": "odd"}, {"filters": {"material": "oak"}}):
         with pytest.raises(ValueError, match="must be a list of values, got a text; put it into a list"):

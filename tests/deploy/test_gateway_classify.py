@@ -256,6 +256,7 @@ def inline(*classes, **frame):
         pytest.param({"scoring": 9}, "scoring", "SCORING_MEAN", id="a scoring that is none"),
         pytest.param({"request_id": "r" * 129}, "request_id", "got 129", id="request id too long"),
         pytest.param({"contrast_with": "tulip"}, "contrast_with", "no class 'tulip'", id="no such rival"),
+        pytest.param({"contrast_with": "\U0001f600" * 5_000}, "contrast_with", "at most 200", id="rival too long"),
         pytest.param({"inline_classes": inline()}, "inline_classes.classes", "1 to 200", id="no inline class"),
         pytest.param(
             {"inline_classes": inline(described("a"), described(" "))},

@@ -23,6 +23,7 @@ from recollect.composed.calls import Filter, FoundPicture, GalleryStanding
 from recollect.composed.references import PictureSize, Reference
 from recollect.errors import ArtifactError
 from recollect.gateway.errors import GalleryUnusable, InvalidCall, PictureNotFound, Violation
+from recsys.metadata.items import some_of
 from retrieval.composed.features import FrozenFeatures
 from retrieval.composed.geometry import Floats
 from retrieval.index.gallery import Gallery
@@ -131,7 +132,7 @@ class OpenGallery:
         violations, kept = [], pl.lit(True)
         for at, each in enumerate(filters):
             if each.column not in self._metadata.columns:
-                have = ", ".join(map(repr, self._metadata.columns)) or "none"
+                have = some_of(self._metadata.columns)
                 violations.append(
                     Violation(
                         field=f"filters[{at}].column",

@@ -78,6 +78,8 @@ def check_classify(request: classifier_pb2.ClassifyRequest, *, max_images: int) 
         _require_name(violations, "descriptor_set", request.descriptor_set)
     else:
         _require_classes(violations, "inline_classes.", request.inline_classes, _INLINE)
+    if request.contrast_with:
+        _require_wording(violations, "contrast_with", "the name", request.contrast_with, MAX_NAME_LENGTH)
     violations.raise_any()
     classes = request.descriptor_set if kind == "descriptor_set" else _built(INLINE_NAME, request.inline_classes)
     return classes, scoring or Scoring.MEAN

@@ -2,9 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import grpc.aio  # type: ignore[import-untyped]
 from google.protobuf.any_pb2 import Any as Packed
@@ -13,37 +13,45 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_status import rpc_status  # type: ignore[import-untyped]
 
-from recollect.gateway.errors import CallError, InvalidCall, Overloaded, Violation
+from recollect.gateway.errors import CallError, InvalidCall, Overloaded, Precondition, Violation
 from recollect.gateway.request_ids import request_id
 from recollect.telemetry.answers import refused
 from recollect_api.request_ids import METADATA_KEY
 from recollect_api.v1 import status_pb2 as v1_status_pb2
 
+M = TypeVar("M", bound=Message)
+
 DOMAIN = "recollect"
 """Whose constants the `reason` of an ErrorInfo are."""
-MAX_VIOLATIONS = 20
-"""Violations that are named in one answer; gRPC drops an answer whose trailers pass 8 KiB."""
+MAX_STATUS_BYTES = 5_000
+"""Of one status. gRPC drops an answer whose trailers pass 8 KiB, in which the message is there once more, with three
+bytes for each that is not ASCII, and a library may write all of it in a third more."""
+MAX_MESSAGE_BYTES = 800
+MAX_VIOLATIONS = 21
+"""Violations that are named in one status."""
+_FIELD_BYTES = 200
+_PACKING_BYTES = 64
+"""What the name of its type and the lengths add to a detail."""
+_DESCRIPTION_BYTES = (1_000, 400, 150)
+"""Most of each description: the first by which all fit."""
 
 
 def to_status(error: CallError) -> status_pb2.Status:
     """`error` as google.rpc.Status with an ErrorInfo, and a BadRequest, PreconditionFailure or RetryInfo where there is
-    one."""
-    details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
-    if isinstance(error, InvalidCall):
-        details.append(error_details_pb2.BadRequest(field_violations=_listed(error.violations)))
-    if error.preconditions:
-        failures = [
-            error_details_pb2.PreconditionFailure.Violation(
-                type=each.kind, subject=each.subject, description=each.description
-            )
-            for each in error.preconditions
-        ]
-        details.append(error_details_pb2.PreconditionFailure(violations=failures))
+    one; shortened to `MAX_STATUS_BYTES`."""
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)]
     if error.retry_after_s is not None:
         delay = Duration()
         delay.FromMilliseconds(math.ceil(error.retry_after_s * 1_000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return status_pb2.Status(code=error.code.value[0], message=error.message, details=map(_packed, details))
+    message = _cut(error.message, MAX_MESSAGE_BYTES)
+    status = status_pb2.Status(code=error.code.value[0], message=message, details=map(_packed, details))
+    room = MAX_STATUS_BYTES - status.ByteSize() - _PACKING_BYTES
+    if isinstance(error, InvalidCall):
+        status.details.insert(1, _packed(_bad_request(error.violations, room)))
+    if error.preconditions:
+        status.details.insert(1, _packed(_failure(error.preconditions, room)))
+    return status
 
 
 def status_of(error: CallError) -> v1_status_pb2.Status:
@@ -59,7 +67,9 @@ async def abort(context: grpc.aio.ServicerContext, error: CallError) -> NoReturn
     else:
         trailers = _trailers(error)
     try:
-        await context.abort(error.code, error.message, (*trailers, (METADATA_KEY, request_id.get())))
+        await context.abort(
+            error.code, _cut(error.message, MAX_MESSAGE_BYTES), (*trailers, (METADATA_KEY, request_id.get()))
+        )
     except grpc.aio.InternalError:  # the caller has gone meanwhile, and gRPC would log a trace of it
         raise asyncio.CancelledError from None
     raise AssertionError("abort raises")
@@ -86,12 +96,58 @@ def _packed(detail: Message) -> Packed:
     return packed
 
 
-def _listed(violations: Sequence[Violation]) -> list[error_details_pb2.BadRequest.FieldViolation]:
-    shown = [(each.field, each.description) for each in violations[:MAX_VIOLATIONS]]
-    if len(violations) > MAX_VIOLATIONS:
-        rest = violations[MAX_VIOLATIONS:]
-        shown.append((rest[0].field, f"{rest[0].description} (and {len(rest) - 1} more fields, not listed)"))
-    return [
-        error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
-        for field, description in shown
-    ]
+def _bad_request(violations: Sequence[Violation], most_bytes: int) -> error_details_pb2.BadRequest:
+    def listed(number: int, longest: int) -> error_details_pb2.BadRequest:
+        told = error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(
+                    field=_cut(each.field, _FIELD_BYTES), description=_cut(each.description, longest)
+                )
+                for each in violations[:number]
+            ]
+        )
+        if number < len(violations):
+            told.field_violations[-1].description += f" (and {len(violations) - number} more fields, not listed)"
+        return told
+
+    return _fitting(listed, len(violations), most_bytes)
+
+
+def _failure(preconditions: Sequence[Precondition], most_bytes: int) -> error_details_pb2.PreconditionFailure:
+    def listed(number: int, longest: int) -> error_details_pb2.PreconditionFailure:
+        told = error_details_pb2.PreconditionFailure(
+            violations=[
+                error_details_pb2.PreconditionFailure.Violation(
+                    type=each.kind,
+                    subject=_cut(each.subject, _FIELD_BYTES),
+                    description=_cut(each.description, longest),
+                )
+                for each in preconditions[:number]
+            ]
+        )
+        if number < len(preconditions):
+            told.violations[-1].description += f" (and {len(preconditions) - number} more, not listed)"
+        return told
+
+    return _fitting(listed, len(preconditions), most_bytes)
+
+
+def _fitting(listed: Callable[[int, int], M], there_are: int, most_bytes: int) -> M:
+    """What `listed` makes of as many and as long descriptions as fit into `most_bytes`; of one in any case."""
+    number = min(there_are, MAX_VIOLATIONS)
+    for longest in _DESCRIPTION_BYTES:
+        told = listed(number, longest)
+        if told.ByteSize() <= most_bytes:
+            return told
+    while number > 1 and told.ByteSize() > most_bytes:
+        number -= 1
+        told = listed(number, longest)
+    return told
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    """`text`, shortened where it takes more than `most_bytes`."""
+    encoded = text.encode()
+    if len(encoded) <= most_bytes:
+        return text
+    return f"{encoded[: most_bytes - 3].decode(errors='ignore')}…"
