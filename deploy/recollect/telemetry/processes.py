@@ -4,10 +4,12 @@ import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from recollect.telemetry.metrics import REGISTRY
 
@@ -19,12 +21,27 @@ _LIVE = re.compile(r"gauge_live\w+?_(\d+)\.db")
 def collected() -> CollectorRegistry:
     """The metrics of this process, or of all that share its directory; blocking."""
     directory = os.environ.get(DIRECTORY_VARIABLE)
-    if directory is None:
-        return REGISTRY
-    forget_dead(Path(directory))
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
+    if directory is None:
+        registry.register(_Told(REGISTRY))
+        return registry
+    forget_dead(Path(directory))
+    registry.register(_Told(MultiProcessCollector(None, directory)))  # type: ignore[no-untyped-call]
     return registry
+
+
+class _Told(Collector):
+    """All but versions that nothing answers with any more: of these there is one more with each activation."""
+
+    def __init__(self, of: Collector) -> None:
+        self._of = of
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        for metric in self._of.collect():
+            if metric.name == "recollect_replicas_serving":
+                metric.samples = [sample for sample in metric.samples if sample.value]
+            yield metric
 
 
 def forget_dead(directory: Path) -> None:
