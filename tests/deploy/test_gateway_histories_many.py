@@ -146,6 +146,25 @@ def test_a_stream_is_answered_after_ten_thousand_appends(client, user, monkeypat
     assert items(client.list_history(user)) == [2, 1, 0]
 
 
+def test_what_a_stream_has_stored_is_told_however_much_of_it_is_refused(client, user, monkeypatch):
+    """The answer would pass what a message may hold, and a good append would look as if it were lost."""
+    monkeypatch.setattr("recollect.gateway.appends.DETAILED_BYTES", 20_000)
+    monkeypatch.setattr("recollect.gateway.appends.OUTCOMES_BYTES", 60_000)
+    ahead = [Event(item_id=1, time=datetime(2100, 1, 1, tzinfo=UTC))] * 100
+    bad = [Append(user_id=user, events=ahead), Append(user_id="", events=[event(1)])]
+    outcomes = client.append_stream([Append(user_id=user, events=[event(7)]), *bad * 3_000])
+    stored, first, second = outcomes[:3]
+    assert (stored.accepted, len(first.rejected)) == (1, 100)
+    assert "correct the clock" in first.rejected[0].reason
+    assert [each.field for each in second.violations] == ["user_id"]
+    *_, rejected = (each for each in outcomes if isinstance(each, AppendResult))
+    *_, refused = (each for each in outcomes if isinstance(each, InvalidRequest))
+    assert [each.index for each in rejected.rejected] == list(range(100))
+    assert {each.reason for each in rejected.rejected} == {"refused; reason left out"}
+    assert (refused.reason, refused.violations) == ("INVALID_REQUEST", ())
+    assert 3 < len(outcomes) < 6_001  # no more are taken
+
+
 def test_a_second_stream_goes_on_where_the_first_one_was_full(client, gateway, user, monkeypatch):
     monkeypatch.setattr("recollect_api.history_calls.MAX_STREAMED", 3)
     appends = (Append(user_id=user, events=[event(item, item)]) for item in range(7))

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,6 +15,11 @@ from recsys.errors import HistoryError, HistoryUnavailable
 from recsys.history import Append, AppendResult, EventBatch
 from recsys.history.seldom import Seldom
 
+DETAILED_BYTES = 4 << 20
+"""Outcomes of a stream before the reasons of what is refused are left out."""
+OUTCOMES_BYTES = 12 << 20
+"""Outcomes of a stream before it ends; with those of what was read meanwhile they fit into one answer."""
+REASON_LEFT_OUT = "refused; reason left out"
 log = logging.getLogger(__name__)
 _refusals = Seldom(log)
 
@@ -74,3 +80,32 @@ class RequestedAppend:
 def refused(error: CallError, request_id: str) -> histories_pb2.AppendOutcome:
     """The outcome of an append that would end with `error` if it were alone."""
     return histories_pb2.AppendOutcome(status=status_of(error), request_id=request_id)
+
+
+class StreamOutcomes:
+    """What became of the appends of a stream, all of which one answer must hold: what was stored would otherwise not be
+    acknowledged for what was refused."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[histories_pb2.AppendOutcome] = []
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no further append may be taken."""
+        return self._bytes >= OUTCOMES_BYTES
+
+    def add(self, outcomes: Iterable[histories_pb2.AppendOutcome]) -> None:
+        """Keep `outcomes`, without reasons where there are many of these already."""
+        for outcome in outcomes:
+            if self._bytes >= DETAILED_BYTES:
+                _leave_reasons_out(outcome)
+            self._bytes += outcome.ByteSize()
+            self.outcomes.append(outcome)
+
+
+def _leave_reasons_out(outcome: histories_pb2.AppendOutcome) -> None:
+    if outcome.HasField("status"):
+        del outcome.status.details[1:]  # the first is the constant that says what it is
+    for rejected in outcome.response.rejected if outcome.HasField("response") else ():
+        rejected.reason = REASON_LEFT_OUT

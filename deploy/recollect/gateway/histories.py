@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import grpc.aio  # type: ignore[import-untyped]
 import numpy as np
 
-from recollect.gateway.appends import NOTHING_STORED, RequestedAppend, refused
+from recollect.gateway.appends import NOTHING_STORED, RequestedAppend, StreamOutcomes, refused
 from recollect.gateway.errors import InvalidCall, StoreDown
 from recollect.gateway.log_erasure import LogErasure
 from recollect.gateway.paging import Position, position_of
@@ -71,15 +71,15 @@ class HistoriesServicer(histories_pb2_grpc.HistoriesServicer):
         require_time(context)
         # As in ScoreStream: who waits for this never writes to a stream that was refused.
         await context.send_initial_metadata((TAKEN,))
-        outcomes: list[histories_pb2.AppendOutcome] = []
-        async for trip in _trips(requests):
+        told = StreamOutcomes()
+        async for trip in _trips(requests, told):
             try:
-                outcomes += await self._apply(trip)
+                told.add(await self._apply(trip))
             except HistoryUnavailable:
                 redis_failed()
                 # What came before is acknowledged all the same, and what comes after may find the store again.
-                outcomes += [refused(StoreDown(NOTHING_STORED), request.request_id) for request in trip]
-        return histories_pb2.AppendStreamResponse(outcomes=outcomes)
+                told.add(refused(StoreDown(NOTHING_STORED), request.request_id) for request in trip)
+        return histories_pb2.AppendStreamResponse(outcomes=told.outcomes)
 
     async def List(  # noqa: N802 - gRPC's name
         self, request: histories_pb2.ListRequest, context: grpc.aio.ServicerContext
@@ -203,12 +203,12 @@ def _store_down(message: str) -> Iterator[None]:
 
 
 async def _trips(
-    requests: AsyncIterator[histories_pb2.AppendStreamRequest],
+    requests: AsyncIterator[histories_pb2.AppendStreamRequest], told: StreamOutcomes
 ) -> AsyncIterator[list[histories_pb2.AppendRequest]]:
     """What a stream brings, in parts for one round trip each; what has arrived does not wait for what has not."""
     trip: list[histories_pb2.AppendRequest] = []
     taken = events = 0
-    while taken < STREAM_APPENDS:
+    while taken < STREAM_APPENDS and not told.full:
         arriving = asyncio.ensure_future(anext(requests, None))
         if trip:
             await asyncio.wait({arriving}, timeout=LINGER_S)

@@ -95,7 +95,8 @@ class HistoriesServicer:
 
     def AppendStream(self, request_iterator, context):
         """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
-        appends are taken; those behind them are not, and have no outcome.
+        appends are taken; those behind them are not, and have no outcome. Of very many events that cannot be stored, the
+        later ones have no reasons; where not even all outcomes fit into one answer, fewer appends are taken.
 
         Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
         request ids. Initial metadata `x-stream: taken` comes where the stream is taken.

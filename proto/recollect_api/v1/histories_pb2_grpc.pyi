@@ -50,7 +50,8 @@ class HistoriesStub:
     """
     AppendStream: _grpc.StreamUnaryMultiCallable[_histories_pb2.AppendStreamRequest, _histories_pb2.AppendStreamResponse]
     """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
-    appends are taken; those behind them are not, and have no outcome.
+    appends are taken; those behind them are not, and have no outcome. Of very many events that cannot be stored, the
+    later ones have no reasons; where not even all outcomes fit into one answer, fewer appends are taken.
 
     Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
     request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
@@ -86,7 +87,8 @@ class HistoriesAsyncStub(HistoriesStub):
     """
     AppendStream: _aio.StreamUnaryMultiCallable[_histories_pb2.AppendStreamRequest, _histories_pb2.AppendStreamResponse]  # type: ignore[assignment]
     """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
-    appends are taken; those behind them are not, and have no outcome.
+    appends are taken; those behind them are not, and have no outcome. Of very many events that cannot be stored, the
+    later ones have no reasons; where not even all outcomes fit into one answer, fewer appends are taken.
 
     Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
     request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
@@ -137,7 +139,8 @@ class HistoriesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_histories_pb2.AppendStreamResponse, _abc.Awaitable[_histories_pb2.AppendStreamResponse]]:
         """As AppendMany, for a producer that goes on and on: what is sent is stored while the stream is open. At most 10,000
-        appends are taken; those behind them are not, and have no outcome.
+        appends are taken; those behind them are not, and have no outcome. Of very many events that cannot be stored, the
+        later ones have no reasons; where not even all outcomes fit into one answer, fewer appends are taken.
 
         Until the answer is there nothing is acknowledged: after a broken stream, send what it held again, with the same
         request ids. Initial metadata `x-stream: taken` comes where the stream is taken.
