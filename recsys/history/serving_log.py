@@ -188,7 +188,7 @@ def erase_served(directory: Path, until_ms: Mapping[str, int]) -> int:
     erased = 0
     for path in parts(directory):
         with suppress(FileNotFoundError):
-            rows = pl.read_parquet(path)
+            rows = pl.read_parquet(path, glob=False)
             kept = (
                 rows.join(users, on="user_id", how="left", maintain_order="left")
                 .filter(~deleted.fill_null(value=False))
@@ -207,7 +207,7 @@ def export_served(directory: Path, path: Path) -> int:
     frames = []
     for part in parts(directory):
         with suppress(FileNotFoundError):
-            frames.append(pl.read_parquet(part))
+            frames.append(pl.read_parquet(part, glob=False))
     if not frames:
         return 0
     frame = pl.concat(frames).sort("time", maintain_order=True)
