@@ -46,10 +46,11 @@ class Eta(Twin):
         """The K behaviours whose codes differ from the target's in the fewest bits.
 
         The dot product of two codes of ±1 is m less twice their distance, so it differs by 2 or not at all; a bias
-        below that, falling with age, decides between equals.
+        below that, falling with age, decides between equals. It has an entry for each age, also beyond the positions
+        of the model, since the search takes the oldest of what is still equal.
         """
-        n = self.config.n_positions
-        fading = -torch.arange(n, device=sides.keys.device, dtype=sides.keys.dtype) / n
+        ages = max(1, batch.longest)
+        fading = -torch.arange(ages, device=sides.keys.device, dtype=sides.keys.dtype) / ages
         return behavior_search(
             self.codes(sides.query),
             self.codes(sides.keys),

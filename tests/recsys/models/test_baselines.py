@@ -253,6 +253,15 @@ def test_eta_prefers_a_bit_less_to_any_recency(ragged: MakeBatch) -> None:
     assert sorted(found.positions[0, 0].tolist()) == [0, 1]
 
 
+@pytest.mark.parametrize("equals", [pytest.param(5, id="few"), pytest.param(50_000, id="as many as are served")])
+def test_eta_keeps_the_newest_of_equals_beyond_the_last_position(ragged: MakeBatch, equals: int) -> None:
+    model = make(Eta, sizes(EtaConfig))
+    fill(model, "shared")
+    history = [*[2] * equals, *[3] * 3]  # others hold the three positions
+    found = model.pool(ragged([history, []], [[2], [2]]), whole=False).found
+    assert sorted(found.positions[0, 0].tolist()) == [equals - 2, equals - 1]
+
+
 def test_sdim_adds_up_what_shares_a_signature(ragged: MakeBatch) -> None:
     """Three signatures of two bits each, the sums of each scaled to length 1, and their mean."""
     model = make(Sdim, sizes(SdimConfig, hash_bits=6, signature_bits=2))
