@@ -239,14 +239,15 @@ def _log(run: Path, line: dict[str, Any]) -> None:
 
 
 def _trim_log(run: Path, step: int) -> None:
-    """Drop the lines after the checkpoint that the run goes on from."""
+    """Drop the lines after the checkpoint that the run goes on from, and a test's: a run that goes on tests again."""
     path = run / LOG_FILE
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            entry = json.loads(line)
+            if entry["step"] <= step and "test" not in entry:
                 kept.append(line)
         except (ValueError, KeyError):
             continue  # torn by the kill

@@ -19,6 +19,7 @@ from recsys.data.samples import SampleConfig, make_samples
 from recsys.errors import ConfigError, DataError, StoreError
 from recsys.models.directory import load_model, save_model
 from recsys.models.kinds import MODELS
+from recsys.training import loop
 from recsys.training.config import PRESETS, TrainConfig, preset, with_overrides
 from recsys.training.evaluation import evaluate, predict
 from recsys.training.loop import new_model, train
@@ -97,6 +98,22 @@ def test_resuming_ends_where_an_uninterrupted_run_ends(
     assert (resumed / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
     steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "log.jsonl").read_text().splitlines()]
     assert steps == sorted(steps), "what came after the checkpoint was dropped from the log"
+
+
+def test_a_run_killed_after_its_test_logs_it_once(
+    shop_store: EventStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_save", kill)
+        with pytest.raises(KilledError):
+            train(shop_store, CONFIG, tmp_path)
+    resumed = train(shop_store, CONFIG, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["test"] for line in lines if "test" in line] == [figures(resumed)["test"]]
+    assert "test" in lines[-1]
 
 
 @pytest.mark.slow
