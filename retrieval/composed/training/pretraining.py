@@ -39,6 +39,8 @@ from retrieval.runs.schedule import learning_rate
 
 LOG_EVERY = 10
 """Steps from one log line to the next."""
+LOSSES = ("captions", "objects", "pictures")
+"""What `Pretraining.losses` gives."""
 _SQUARES_DIRECTORY, _FEATURES_DIRECTORY = "squares", "features"
 
 
@@ -47,12 +49,15 @@ class Pretraining(nn.Module):
 
     bank: Tensor
     """What was last seen of each instance [I, d], to find those that look alike."""
+    epoch_losses: Tensor
+    """Mean of each loss over the last epoch, as `LOSSES` names them; with the checkpoint, for a kill after the last."""
 
     def __init__(self, model: AdaFocal, instances: int) -> None:
         super().__init__()
         self.model = model
         self.box_head = BoxHead(model.config.vision.hidden_size, model.config.qformer.dimension)
         self.register_buffer("bank", torch.zeros(instances, model.config.qformer.dimension))
+        self.register_buffer("epoch_losses", torch.zeros(len(LOSSES), dtype=torch.float64))
 
     def losses(self, tokens: Tensor, masks: Tensor, instances: Tensor, captions: TextRows) -> dict[str, Tensor]:
         """Of pictures and captions, both ways; of objects in boxes; of pictures that share an object."""
@@ -171,11 +176,13 @@ def _run_steps(model: AdaFocal, task: _Task, run: Path, on_step: Callable[[int, 
         if step % LOG_EVERY == 0 or step == task.steps:
             log(run, {"step": step, "of": task.steps, **{name: round(value, 5) for name, value in losses.items()}})
         if step % task.epoch_steps == 0:
+            means = [np.mean([each[name] for each in recent]) for name in LOSSES]
+            whole.epoch_losses.copy_(torch.tensor(means, dtype=torch.float64))
             save_checkpoint(run, step, whole, optimizer)
         if on_step is not None:
             on_step(step, task.steps)
     whole.eval()
-    return {name: round(float(np.mean([each[name] for each in recent])), 5) for name in (recent or [{}])[0]}
+    return {name: round(mean, 5) for name, mean in zip(LOSSES, whole.epoch_losses.tolist(), strict=True)}
 
 
 def _step(
