@@ -14,6 +14,9 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 Floats = npt.NDArray[np.float32]
 
+_DIGITS = 6
+"""Digits that places on the square are told to, pixels: floats err by less, and nobody draws boxes so finely."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -106,8 +109,8 @@ class ImageGeometry:
         """Where `box` of a picture of `width` × `height` lies on the square; None where it was cut away."""
         across, down, resized, (left, top) = self._steps(width, height)
         scales = resized[0] / (width + 2 * across), resized[1] / (height + 2 * down)
-        x1, x2 = (min(max((x + across) * scales[0] - left, 0.0), float(self.size)) for x in (box.x1, box.x2))
-        y1, y2 = (min(max((y + down) * scales[1] - top, 0.0), float(self.size)) for y in (box.y1, box.y2))
+        x1, x2 = (self._within((x + across) * scales[0] - left) for x in (box.x1, box.x2))
+        y1, y2 = (self._within((y + down) * scales[1] - top) for y in (box.y1, box.y2))
         return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
     def mask(self, box: Box | None) -> Floats:
@@ -121,6 +124,10 @@ class ImageGeometry:
             rows = slice(math.floor(box.y1 / self.patch), math.ceil(box.y2 / self.patch))
             grid[rows, columns] = 1
         return np.concatenate([np.zeros(1, dtype=np.float32), grid.reshape(-1)])
+
+    def _within(self, at: float) -> float:
+        """A place on the square's side; without the error of floats, which would take a box into the next patch."""
+        return min(max(round(at, _DIGITS), 0.0), float(self.size))
 
     def _steps(self, width: int, height: int) -> tuple[int, int, tuple[int, int], tuple[int, int]]:
         """Padding on each side across and down, size after resizing, left upper corner of the crop."""

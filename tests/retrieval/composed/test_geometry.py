@@ -64,6 +64,26 @@ def test_patches_that_the_box_overlaps_are_marked(box, rows, columns):
     assert np.array_equal(grid(SMALL.mask(box), 4), expected)
 
 
+@pytest.mark.parametrize(
+    ("picture", "sides", "columns"),
+    [
+        pytest.param(640, (360, 400), [9], id="126 on the left"),
+        pytest.param(1600, (600, 700), [6], id="98 on the right"),
+        pytest.param(640, (359, 400), [8, 9], id="a pixel more"),
+    ],
+)
+def test_a_box_of_whole_patches_marks_none_beside_it(picture, sides, columns):
+    # A patch of 14 is 40 pixels of 640, and 100 of 1600.
+    marked = grid(PLAIN.mask(PLAIN.moved(Box(sides[0], 0, sides[1], picture), picture, picture)), PLAIN.side)
+    assert np.array_equal(marked.all(axis=0), marked.any(axis=0))
+    assert np.flatnonzero(marked.any(axis=0)).tolist() == columns
+
+
+def test_a_box_that_ends_where_the_square_begins_is_cut_away():
+    # 500 × 400 to 280 × 224: the first 50 columns become the 28 that are cut off.
+    assert PLAIN.moved(Box(0, 0, 50, 400), 500, 400) is None
+
+
 @pytest.mark.parametrize("box", [pytest.param(None, id="no box"), pytest.param(Box(0, 0, 8, 8), id="full box")])
 def test_cls_is_never_marked(box):
     assert SMALL.mask(box)[0] == 0
