@@ -46,6 +46,8 @@ class SampleConfig:
             raise ConfigError(f"negatives_of must be 'untouched' or 'all', got {self.negatives_of!r}")
         if self.same_time not in ("order", "exclude"):
             raise ConfigError(f"same_time must be 'order' or 'exclude', got {self.same_time!r}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be at least 0 and below 2**63, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """What a training run does, as one frozen value that is saved beside its result; presets are functions."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,10 +66,12 @@ class TrainConfig:
         for name, known in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if self.learning_rate <= 0 or self.l2 < 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.l2 < math.inf:
             raise ConfigError(
-                f"learning_rate must be above 0 and l2 at least 0, got {self.learning_rate} and {self.l2}"
+                f"learning_rate must be above 0 and l2 at least 0, both finite, got {self.learning_rate} and {self.l2}"
             )
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed must be at least 0 and below 2**63, got {self.seed}")
 
     def to_json(self) -> str:
         """This configuration as JSON."""

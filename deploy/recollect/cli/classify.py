@@ -123,7 +123,7 @@ def evaluate(
     ] = None,
     image_column: Annotated[str, typer.Option(help="Column of a table that names the files.")] = "image",
     label_column: Annotated[str, typer.Option(help="Column of a table that names the classes.")] = "label",
-    seed: Annotated[int, typer.Option(help="Seed of random controls and of resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random controls and of resampling.")] = 0,
     repetitions: Annotated[int, typer.Option(min=1, help="Draws of each random control.")] = 5,
     resamples: Annotated[int, typer.Option(min=1_000, help="Resamples behind each interval.")] = 2_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as a JSON line.")] = False,

@@ -35,7 +35,7 @@ def pretrain(
         typer.Option(help="CSV with columns `image` and `caption`; captions.csv of the data set by default."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of initialisation and order.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation and order.")] = None,
     run: Run = None,
     fresh: Fresh = False,
     label: Annotated[
@@ -101,7 +101,7 @@ def train(
     ] = None,
     split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
     validation_split: Annotated[str, typer.Option(help="Split measured after each epoch; empty for none.")] = "val",
-    seed: Annotated[int | None, typer.Option(help="Seed of the modulator, the order and dropout.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the modulator, the order and dropout.")] = None,
     run: Run = None,
     fresh: Fresh = False,
     label: Annotated[

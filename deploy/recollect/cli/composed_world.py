@@ -14,7 +14,7 @@ def world(
     size: Annotated[
         str, typer.Option(help="standard: 1,200 objects to train on; tiny: nine, in seconds.")
     ] = "standard",
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal bytes.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
 ) -> None:
     """Draw scenes of objects known by their marks, in OACIRR's format, and a sheet.png that shows some queries.

@@ -129,7 +129,7 @@ def generate(
     categories: Annotated[int | None, typer.Option(help="Number of categories.")] = None,
     events: Annotated[float | None, typer.Option(help="Mean events a user.")] = None,
     days: Annotated[int | None, typer.Option(help="Length of the log, days.")] = None,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal shops.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal shops.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON.")] = False,
 ) -> None:

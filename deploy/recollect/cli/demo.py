@@ -31,7 +31,7 @@ CATALOGUE = "shop@stable"
 @explains_errors
 def demo(
     var: Annotated[Path, typer.Option(help="Where the demo keeps its shop, model and Redis.")] = Path("var/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the shop and of training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the shop and of training.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Go on serving until Ctrl-C.")] = False,
 ) -> None:
     """See it work: generate a shop, train DARE, load histories into Redis, serve on Ray, ask for scores over gRPC, for

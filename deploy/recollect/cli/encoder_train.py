@@ -32,7 +32,7 @@ def train(
     ] = None,
     preset: Annotated[str, typer.Option(help="Recipe: `photos` or `demo-shop`.")] = "photos",
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each step.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Seed of initialisation, order and augmentation.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation, order and augmentation.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the pictures.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the square a picture is brought to, pixels.")] = None,
     dimension: Annotated[int | None, typer.Option(help="Size of an embedding.")] = None,

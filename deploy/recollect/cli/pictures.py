@@ -20,7 +20,7 @@ def pictures(
     ] = None,
     per_item: Annotated[int, typer.Option(min=1, help="Pictures of each item.")] = 5,
     size: Annotated[int, typer.Option(min=16, max=512, help="Side of a picture, pixels.")] = 128,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Equal seeds give equal pictures.")] = 0,
 ) -> None:
     """Draw the items of a generated shop: a folder a product, and `captions.csv` with what is true of each picture.
 

@@ -39,7 +39,7 @@ def train(
         ),
     ] = "dare",
     workers: Annotated[int, typer.Option(min=1, help="Processes that share each step.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Seed of initialisation and sample order.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of initialisation and sample order.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training targets.")] = None,
     attention_dim: Annotated[
         int | None, typer.Option(help="Size of each attention embedding; the search costs in proportion.")

@@ -1,6 +1,7 @@
 """What a training run of composed retrieval does, as one frozen value that is saved beside its result."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,6 +14,7 @@ from retrieval.composed.references import Reference
 from retrieval.composed.vision import CompactVisionConfig
 from retrieval.errors import ComposedError
 from retrieval.runs.precision import Precision
+from retrieval.runs.seeds import SEEDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +61,10 @@ class ComposedTrainConfig:
                 f"batch_size must be at least 2, since targets are told apart, and hold accumulation parts; got "
                 f"{self.batch_size} and {self.accumulation}"
             )
-        if min(self.learning_rate, self.modulator_learning_rate) <= 0 or self.weight_decay < 0:
+        rates = self.learning_rate, self.modulator_learning_rate
+        if not all(0 < rate < math.inf for rate in rates) or not 0 <= self.weight_decay < math.inf:
             raise ComposedError(
-                "learning rates must be above 0 and weight_decay at least 0, got "
+                "learning rates must be above 0 and weight_decay at least 0, all finite, got "
                 f"{self.learning_rate}, {self.modulator_learning_rate} and {self.weight_decay}"
             )
         if not 0 <= self.warmup_share < 1 or not 0 <= self.hard_share < 1:
@@ -73,6 +76,7 @@ class ComposedTrainConfig:
                 f"reference {self.reference} shows the box already, so modulation must be none, got "
                 f"{self.modulator.modulation}"
             )
+        _check_seed(self.seed)
 
     def to_json(self) -> str:
         """This configuration as JSON."""
@@ -122,13 +126,15 @@ class PretrainConfig:
         for name, least in (("epochs", 1), ("qformer_epochs", 0), ("instances_a_step", 2), ("pictures_an_instance", 2)):
             if getattr(self, name) < least:
                 raise ComposedError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.instance_weight < 0:
+        weights = self.weight_decay, self.instance_weight
+        if not 0 < self.learning_rate < math.inf or not all(0 <= weight < math.inf for weight in weights):
             raise ComposedError(
-                "learning_rate must be above 0, weight_decay and instance_weight at least 0; got "
+                "learning_rate must be above 0, weight_decay and instance_weight at least 0, all finite; got "
                 f"{self.learning_rate}, {self.weight_decay}, {self.instance_weight}"
             )
         if not 0 <= self.warmup_share < 1:
             raise ComposedError(f"warmup_share must be in [0, 1), got {self.warmup_share}")
+        _check_seed(self.seed)
 
     def to_json(self) -> str:
         """This configuration as JSON."""
@@ -141,6 +147,11 @@ class PretrainConfig:
             return _PRETRAIN.validate_json(text)
         except ValidationError as error:
             raise ComposedError(f"not a pre-training configuration of composed retrieval: {error}") from error
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < SEEDS:
+        raise ComposedError(f"seed must be at least 0 and below 2**63, got {seed}")
 
 
 _TRAIN, _PRETRAIN = TypeAdapter(ComposedTrainConfig), TypeAdapter(PretrainConfig)

@@ -31,6 +31,7 @@ from retrieval.runs.directory import (
 from retrieval.runs.optimizer import groups
 from retrieval.runs.precision import computes_bf16
 from retrieval.runs.schedule import learning_rate
+from retrieval.runs.seeds import seed_of_step
 from retrieval.runs.workers import ALONE, Worker, average, wait_for
 
 LOG_EVERY = 10
@@ -114,7 +115,7 @@ def _run_steps(
             batches = _batches(model, examples, config, epoch, worker)
         model.train()
         model.vision_model.eval()
-        torch.manual_seed(config.seed * 1_000_003 + step * worker.world_size + worker.rank)  # of dropout
+        torch.manual_seed(seed_of_step(config.seed, step * worker.world_size + worker.rank))  # of dropout
         _set_rates(optimizer, config, step, steps)
         loss = _step(model, optimizer, examples, batches[place % len(batches)], config, worker)
         step += 1

@@ -36,6 +36,7 @@ from retrieval.runs.directory import (
 )
 from retrieval.runs.optimizer import groups
 from retrieval.runs.schedule import learning_rate
+from retrieval.runs.seeds import seed_of_step
 
 LOG_EVERY = 10
 """Steps from one log line to the next."""
@@ -195,7 +196,7 @@ def _step(
     """Update the model; from pixels, or, where the image encoder is frozen, from what was kept of it."""
     config = task.config
     generator = np.random.default_rng([config.seed, 1, step])
-    torch.manual_seed(config.seed * 1_000_003 + step)  # of dropout
+    torch.manual_seed(seed_of_step(config.seed, step))  # of dropout
     at = _batch(task.instances, whole.bank, config, generator)
     captions = [own[generator.integers(len(own))] for own in (task.captions[place] for place in at)]
     # Each stage rises and falls by itself.

@@ -1,6 +1,7 @@
 """What a training run of the compact encoder does, as one frozen value that is saved beside its result."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from retrieval.encoders.training.augmentation import Augmentation
 from retrieval.errors import EncoderError
 from retrieval.runs.precision import Precision
+from retrieval.runs.seeds import SEEDS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +52,13 @@ class EncoderTrainConfig:
                 raise EncoderError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size < 2:
             raise EncoderError(f"batch_size must be at least 2, since pictures are told apart, got {self.batch_size}")
-        if self.learning_rate <= 0 or self.weight_decay < 0:
+        if not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise EncoderError(
-                f"learning_rate must be above 0 and weight_decay at least 0, got {self.learning_rate} and "
-                f"{self.weight_decay}"
+                "learning_rate must be above 0 and weight_decay at least 0, both finite, got "
+                f"{self.learning_rate} and {self.weight_decay}"
             )
+        if not 0 <= self.seed < SEEDS:
+            raise EncoderError(f"seed must be at least 0 and below 2**63, got {self.seed}")
         if not 0 <= self.warmup_share < 1 or not 0 <= self.validation_share < 1:
             raise EncoderError(
                 f"warmup_share and validation_share must be in [0, 1), got {self.warmup_share} and "

@@ -33,6 +33,7 @@ from retrieval.runs.directory import (
 from retrieval.runs.optimizer import groups
 from retrieval.runs.precision import computes_bf16
 from retrieval.runs.schedule import learning_rate
+from retrieval.runs.seeds import seed_of_step
 from retrieval.runs.workers import ALONE, Worker, average, wait_for
 
 LOG_EVERY = 5
@@ -193,7 +194,7 @@ def _step(
 ) -> Tensor:
     """Update `model` and return the loss, averaged over workers."""
     config = task.config
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step * worker.world_size + worker.rank)
+    generator = torch.Generator().manual_seed(seed_of_step(config.seed, step * worker.world_size + worker.rank))
     pictures = config.augmentation.apply(task.pixels.take(share), config.image_size, generator)
     captions = _captions_of_step(task, share, np.random.default_rng([config.seed, 2, step, worker.rank]))
     own = _true_of(task, share, captions)

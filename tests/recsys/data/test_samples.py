@@ -204,6 +204,8 @@ def test_a_protocol_that_matches_nothing_says_so(store_of: StoreOf) -> None:
         pytest.param(lambda: config(negatives=0), "negatives must be at least 1", id="negatives"),
         pytest.param(lambda: config(negatives_of="some"), "negatives_of must be", id="negatives-of"),
         pytest.param(lambda: config(same_time="drop"), "same_time must be", id="same-time"),
+        pytest.param(lambda: config(seed=-1), "seed must be at least 0", id="negative-seed"),
+        pytest.param(lambda: config(seed=2**63), r"below 2\*\*63", id="large-seed"),
     ],
 )
 def test_configurations_that_cannot_work(make: Callable[[], object], message: str) -> None:

@@ -1,6 +1,7 @@
 """The training loop learns, resumes exactly, refuses what does not belong together, and leaves a whole model."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -253,6 +254,21 @@ def test_configuration_mistakes_name_the_field() -> None:
         with_overrides(CONFIG, model="dien")
     with pytest.raises(ConfigError, match="attention_dim must equal representation_dim for 'twin', whose embeddings"):
         with_overrides(CONFIG, model="twin", attention_dim=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("learning_rate", math.nan, id="a rate of NaN"),
+        pytest.param("learning_rate", math.inf, id="no end of rate"),
+        pytest.param("l2", math.nan, id="a factor of NaN"),
+        pytest.param("seed", -1, id="a seed below 0"),
+        pytest.param("seed", 2**63, id="a seed that torch does not take"),
+    ],
+)
+def test_numbers_that_training_cannot_use_are_refused_at_once(field: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=field):
+        with_overrides(CONFIG, **{field: value})
 
 
 def test_a_configuration_that_names_no_model_is_of_dare() -> None:

@@ -277,6 +277,10 @@ def test_captions_beyond_the_limit_are_drawn_and_training_still_works(table, tmp
         pytest.param("epochs", 0, id="no epochs"),
         pytest.param("batch_size", 1, id="nothing to tell apart"),
         pytest.param("learning_rate", 0.0, id="no step"),
+        pytest.param("learning_rate", math.nan, id="a rate of NaN"),
+        pytest.param("weight_decay", math.inf, id="no end of decay"),
+        pytest.param("seed", -1, id="a seed below 0"),
+        pytest.param("seed", 2**63, id="a seed that torch does not take"),
         pytest.param("validation_share", 1.0, id="nothing left to train on"),
     ],
 )

@@ -1,6 +1,7 @@
 """Runs of composed retrieval: what they learn, that a kill changes nothing, that several workers are one."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,6 +203,10 @@ def test_the_published_recipe():
         pytest.param(lambda: replace(TINY, batch_size=1), "batch_size", id="nothing to tell apart"),
         pytest.param(lambda: replace(TINY, accumulation=17), "accumulation", id="parts without queries"),
         pytest.param(lambda: replace(TINY, learning_rate=0), "learning rates", id="no step"),
+        pytest.param(lambda: replace(TINY, modulator_learning_rate=math.nan), "learning rates", id="a rate of NaN"),
+        pytest.param(lambda: replace(TINY, weight_decay=math.inf), "weight_decay", id="no end of decay"),
+        pytest.param(lambda: replace(TINY, seed=-1), "seed must be at least 0", id="a seed below 0"),
+        pytest.param(lambda: replace(TINY, seed=2**63), r"below 2\*\*63", id="a seed that torch does not take"),
         pytest.param(lambda: replace(TINY, reference=Reference.CROP), "modulation must be none", id="box shown twice"),
         pytest.param(lambda: with_modulation(TINY, "some", fixed=None), "none, fixed, scalar, vector", id="unknown β"),
         pytest.param(lambda: with_modulation(TINY, None, fixed=2), "modulation fixed", id="β of none"),
@@ -209,6 +214,9 @@ def test_the_published_recipe():
         pytest.param(lambda: precision_named("half"), "auto, float32, bfloat16", id="unknown precision"),
         pytest.param(lambda: preset("nothing"), "published, world", id="unknown preset"),
         pytest.param(lambda: with_overrides(PretrainConfig(), epochs=0), "epochs", id="no pass"),
+        pytest.param(lambda: PretrainConfig(learning_rate=math.nan), "learning_rate", id="a rate of NaN before"),
+        pytest.param(lambda: PretrainConfig(instance_weight=math.inf), "instance_weight", id="no end of weight"),
+        pytest.param(lambda: PretrainConfig(seed=-1), "seed must be at least 0", id="a seed below 0 before"),
     ],
 )
 def test_a_configuration_that_cannot_work_names_the_field(make, match):
