@@ -7,7 +7,7 @@ img_raw/<path>                       the pictures; without img_raw, paths start 
 
 from pathlib import Path
 
-from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, refuse
+from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, read_id, read_text, refuse
 from retrieval.composed.datasets.files import existing, read_paths, read_rows
 
 _PICTURES = "img_raw"
@@ -31,11 +31,16 @@ def read_cirr(directory: Path, split: str) -> ComposedDataset:
         if unknown:
             problems.append(f"row {number}: {unknown[0]!r} is not in {listed.name}")
             continue
+        try:
+            query_id, text = read_id(row["pairid"], "pairid"), read_text(row["caption"], "caption")
+        except ValueError as error:
+            problems.append(f"row {number}: {error}")
+            continue
         queries.append(
             ComposedQuery(
-                query_id=str(row["pairid"]),
+                query_id=query_id,
                 reference=row["reference"],
-                text=str(row["caption"]),
+                text=text,
                 target=target,
                 subset=tuple(name for name in members if name != row["reference"]),
             )

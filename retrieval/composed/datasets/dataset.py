@@ -90,6 +90,20 @@ def read_box(value: object) -> Box:
         raise ValueError(f"a box must be four numbers x1, y1, x2, y2, got {value!r}")
     try:
         box = Box(*(float(side) for side in value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"a box must be four numbers x1, y1, x2, y2, got {value!r}") from None
     return box.checked_alone()
+
+
+def read_text(value: object, what: str) -> str:
+    """`value` as text; ValueError that calls it `what` where it is something else, which would read "None"."""
+    if not isinstance(value, str):
+        raise ValueError(f"{what} must be text, got {value!r}")
+    return value
+
+
+def read_id(value: object, what: str) -> str:
+    """`value`, a whole number or text, as text; ValueError that calls it `what` where it is something else."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"{what} must be a whole number or text, got {value!r}")
+    return str(value)

@@ -36,11 +36,16 @@ def read_fashioniq(directory: Path, split: str) -> ComposedDataset:
         captions = existing(directory / "captions" / f"cap.{category}.{split}.json", "the queries")
         problems = []
         for number, row in enumerate(read_rows(captions, ("candidate", "captions"))):
-            texts = row["captions"]
-            if not isinstance(texts, list) or not texts:
+            texts, candidate, target = row["captions"], row["candidate"], row.get("target")
+            if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
                 problems.append(f"row {number}: captions must be a list of texts, got {texts!r}")
                 continue
-            needed = [name for name in (row["candidate"], row.get("target")) if name is not None]
+            if not isinstance(candidate, str) or not isinstance(target, str | None):
+                problems.append(
+                    f"row {number}: candidate and target must be names of pictures, got {candidate!r} and {target!r}"
+                )
+                continue
+            needed = [candidate, *([] if target is None else [target])]
             if any(name not in images and _file(directory, name) is None for name in needed):
                 left_out += 1
                 continue
@@ -48,9 +53,9 @@ def read_fashioniq(directory: Path, split: str) -> ComposedDataset:
             queries.append(
                 ComposedQuery(
                     query_id=f"{category}/{number}",
-                    reference=row["candidate"],
-                    text=" and ".join(str(text).strip().rstrip(".") for text in texts),
-                    target=row.get("target"),
+                    reference=candidate,
+                    text=" and ".join(text.strip().rstrip(".") for text in texts),
+                    target=target,
                     category=category,
                 )
             )

@@ -11,7 +11,7 @@ and image_bounding_box. Paths of pictures start from <domain> all the same.
 
 from pathlib import Path
 
-from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, read_box, refuse
+from retrieval.composed.datasets.dataset import ComposedDataset, ComposedQuery, read_box, read_id, read_text, refuse
 from retrieval.composed.datasets.files import existing, read_mapping, read_paths, read_rows
 from retrieval.composed.geometry import Box
 from retrieval.errors import DatasetError
@@ -84,18 +84,21 @@ def _read_domain(directory: Path, split: str, domain: str) -> ComposedDataset:
             continue
         try:
             box = read_box(row["reference_bounding_box"])
+            query_id = read_id(row.get("id", number), "id")
+            text = read_text(row["modification_text_mllm"], "modification_text_mllm")
+            kind = read_text(row.get("kind", ""), "kind")
         except ValueError as error:
             problems.append(f"row {number}: {error}")
             continue
         queries.append(
             ComposedQuery(
-                query_id=f"{prefix}{row.get('id', number)}",
+                query_id=f"{prefix}{query_id}",
                 reference=f"{prefix}{row['reference']}",
-                text=str(row["modification_text_mllm"]),
+                text=text,
                 box=box,
                 target=f"{prefix}{row['target']}",
                 category=domain,
-                kind=str(row.get("kind", "")),
+                kind=kind,
             )
         )
     refuse(captions, problems)

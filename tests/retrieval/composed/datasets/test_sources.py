@@ -20,7 +20,7 @@ def touch(path):
     Image.new("RGB", (10, 10)).save(path)
 
 
-def oacirr(directory, *, box=(1, 2, 8, 9), target="n2"):
+def oacirr(directory, *, box=(1, 2, 8, 9), target="n2", **fields):
     write(directory / "split.val.json", {"n1": "./img/0001/a.jpg", "n2": "./img/0001/b.jpg"})
     for file in "ab":
         touch(directory / "img" / "0001" / f"{file}.jpg")
@@ -32,7 +32,7 @@ def oacirr(directory, *, box=(1, 2, 8, 9), target="n2"):
         "object_category": "cup",
         "reference_bounding_box": box,
     }
-    write(directory / "caption_full.val.json", [row])
+    write(directory / "caption_full.val.json", [row | fields])
 
 
 def test_oacirr_of_one_domain(tmp_path):
@@ -68,6 +68,12 @@ def test_oacirr_does_not_merge_equal_folder_names_of_domains(tmp_path):
         pytest.param({"box": (8, 2, 1, 9)}, "row 0: box must have x1 < x2", id="no area"),
         pytest.param({"target": "n9"}, "row 0: 'n9' is not in split.val.json", id="unknown target"),
         pytest.param({"target": ["n2"]}, r"row 0: \['n2'\] is not in split.val.json", id="target is a list"),
+        pytest.param({"box": (10**400, 2, 3, 4)}, "row 0: a box must be four numbers", id="beyond floats"),
+        pytest.param(
+            {"modification_text_mllm": None}, "row 0: modification_text_mllm must be text, got None", id="no text"
+        ),
+        pytest.param({"id": None}, "row 0: id must be a whole number or text, got None", id="no id"),
+        pytest.param({"kind": None}, "row 0: kind must be text, got None", id="no kind"),
     ],
 )
 def test_oacirr_names_the_bad_row(tmp_path, broken, match):
@@ -109,6 +115,8 @@ def test_cirr(tmp_path, folder):
         pytest.param({"target_hard": "z"}, "row 0: 'z' is not in split.rc2.val.json", id="unknown target"),
         pytest.param({"img_set": {"members": ["a", "z"]}}, "row 0: 'z' is not in", id="unknown member"),
         pytest.param({"img_set": {}}, "row 0: img_set must have a list of members, got {}", id="no members"),
+        pytest.param({"caption": None}, "row 0: caption must be text, got None", id="no caption"),
+        pytest.param({"pairid": True}, "row 0: pairid must be a whole number or text, got True", id="no pairid"),
     ],
 )
 def test_cirr_names_the_bad_row(tmp_path, row, match):
@@ -156,17 +164,65 @@ def test_fashioniq_joins_captions_and_leaves_out_what_is_not_there(tmp_path):
     assert data.left_out == 1
 
 
-def test_circo(tmp_path):
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        pytest.param({"captions": [None, "is red"]}, r"row 0: captions must be a list of texts", id="no caption"),
+        pytest.param({"candidate": ["dress0"]}, r"names of pictures, got \['dress0'\] and 'dress1'", id="a list"),
+        pytest.param({"candidate": None}, "names of pictures, got None and 'dress1'", id="no candidate"),
+        pytest.param({"target": 3}, "names of pictures, got 'dress0' and 3", id="a number as target"),
+    ],
+)
+def test_fashioniq_names_the_bad_row(tmp_path, row, match):
+    fashioniq(tmp_path)
+    good = {"candidate": "dress0", "target": "dress1", "captions": ["is red", "is long"]}
+    write(tmp_path / "captions" / "cap.dress.val.json", [good | row])
+    with pytest.raises(DatasetError, match=match):
+        load_dataset("fashioniq", tmp_path, "val")
+
+
+def circo(directory, *, image=None, **fields):
     infos = [{"id": number, "file_name": f"{number:012d}.jpg"} for number in (5, 6, 7)]
-    write(tmp_path / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", {"images": infos})
     for info in infos:
-        touch(tmp_path / "COCO2017_unlabeled" / "unlabeled2017" / info["file_name"])
+        touch(directory / "COCO2017_unlabeled" / "unlabeled2017" / info["file_name"])
+    infos[0] |= image or {}
+    write(directory / "COCO2017_unlabeled" / "annotations" / "image_info_unlabeled2017.json", {"images": infos})
     row = {"id": 3, "reference_img_id": 5, "target_img_id": 6, "relative_caption": "at night", "gt_img_ids": [6, 7]}
-    write(tmp_path / "annotations" / "val.json", [row])
+    write(directory / "annotations" / "val.json", [row | fields])
+
+
+def test_circo(tmp_path):
+    circo(tmp_path)
     data = load_dataset("circo", tmp_path, "val")
     assert data.queries[0].accepted == {"6", "7"}
     assert not data.remove_reference
     assert data.images["5"] == tmp_path / "COCO2017_unlabeled" / "unlabeled2017" / "000000000005.jpg"
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        pytest.param({"relative_caption": None}, "row 0: relative_caption must be text, got None", id="no caption"),
+        pytest.param({"gt_img_ids": 6}, "row 0: gt_img_ids must be a list of ids, got 6", id="one answer, no list"),
+        pytest.param({"gt_img_ids": "67"}, "row 0: gt_img_ids must be a list of ids, got '67'", id="answers as text"),
+        pytest.param({"gt_img_ids": [None]}, "row 0: each of gt_img_ids must be a whole number", id="no answer"),
+        pytest.param({"reference_img_id": None}, "row 0: reference_img_id must be a whole number", id="no reference"),
+        pytest.param({"id": None}, "row 0: id must be a whole number or text, got None", id="no id"),
+        pytest.param({"gt_img_ids": [6, 9]}, "row 0: picture 9 is not in image_info", id="unknown answer"),
+        pytest.param({"image": {"file_name": None}}, "image 0: file_name must be text, got None", id="no file"),
+        pytest.param({"image": {"id": [5]}}, r"image 0: id must be a whole number or text, got \[5\]", id="id a list"),
+    ],
+)
+def test_circo_names_the_bad_row(tmp_path, fields, match):
+    circo(tmp_path, **fields)
+    with pytest.raises(DatasetError, match=match):
+        load_dataset("circo", tmp_path, "val")
+
+
+def test_circo_keeps_its_answers_secret(tmp_path):
+    circo(tmp_path, target_img_id=None, gt_img_ids=None)
+    (query,) = load_dataset("circo", tmp_path, "val").queries
+    assert (query.target, query.accepted) == (None, frozenset())
 
 
 def folders(directory):
