@@ -1,4 +1,4 @@
-"""Have files on the disk whole, and know them by their hash: a reader finds the old one or the new one, never half."""
+"""Have files on the disk whole: a reader finds the old one or the new one, never half; and know them by hash or key."""
 
 import hashlib
 import os
@@ -32,6 +32,15 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_key(path: Path) -> str:
+    """Another one for a file that was written anew, or that is at another place; nothing of it is read."""
+    try:
+        state = path.stat()
+    except OSError:
+        return f"{path} missing"
+    return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
 def digest(path: Path) -> dict[str, Any]:

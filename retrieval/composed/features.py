@@ -1,14 +1,16 @@
 """Keep what the frozen image encoder made of each picture on disk, so that it runs once a picture, not once an epoch.
 
 tokens.npy      float16 [N, P, C], memory-mapped
-features.json   fingerprint of the image encoder, names of the N pictures
+features.json   fingerprint of the image encoder, names of the N pictures, and keys of their files
 done            how many of them are there
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,17 @@ class FrozenFeatures:
 class _Index:
     fingerprint: str
     names: list[str]
+    keys: list[str] = field(default_factory=list)
+    """Of each name's file; none where names alone tell."""
+
+    @property
+    def pictures(self) -> dict[str, str]:
+        """Name → key."""
+        return dict(zip(self.names, self.keys or [""] * len(self.names), strict=True))
+
+    def same(self, other: "_Index") -> bool:
+        """Whether both are of the same pictures, in whatever order, and of one image encoder."""
+        return (self.fingerprint, self.pictures) == (other.fingerprint, other.pictures)
 
 
 def freeze_features(
@@ -73,23 +86,24 @@ def freeze_features(
     pixels: Callable[[str], Floats],
     model: AdaFocal,
     *,
+    keys: Sequence[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FrozenFeatures:
     """The features of `names`, whose pixels [3, S, S] `pixels` gives; goes on where a killed call stopped.
 
-    Features that are there are taken as they are if they are of the same pictures and the same image encoder; others
-    are replaced.
+    `keys` are those of the pictures' files: a picture whose key has changed is another one. Features that are there
+    are taken as they are if they are of the same pictures and the same image encoder. Of other pictures, with keys,
+    those are kept that are still wanted; of another image encoder all are replaced.
     """
-    wanted = _Index(vision_fingerprint(model), list(names))
+    wanted = _Index(vision_fingerprint(model), list(names), list(keys or ()))
     directory.mkdir(parents=True, exist_ok=True)
-    if _read(directory) != wanted:
-        (directory / INDEX_FILE).unlink(missing_ok=True)
-        shape = (len(names), model.config.geometry.tokens, model.config.vision.hidden_size)
-        open_memmap(directory / TOKENS_FILE, mode="w+", dtype=np.float16, shape=shape).flush()
-        write_whole(directory / DONE_FILE, "0")
-        write_whole(directory / INDEX_FILE, json.dumps(asdict(wanted)))
-    if _done(directory) < len(names):
-        _fill(directory, wanted.names, pixels, model, progress)
+    if not _finished(directory, wanted):
+        with _alone(directory):
+            index = _read(directory)
+            if index is None or not index.same(wanted):
+                shape = model.config.geometry.tokens, model.config.vision.hidden_size
+                index = _laid_out(directory, index, wanted, shape)
+            _fill(directory, index.names, pixels, model, progress)
     return FrozenFeatures.open(directory)
 
 
@@ -101,6 +115,50 @@ def vision_fingerprint(model: AdaFocal) -> str:
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _finished(directory: Path, wanted: _Index) -> bool:
+    index = _read(directory)
+    return index is not None and index.same(wanted) and _done(directory) == len(index.names)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Wait for other processes that make features here; the system lets go of the lock when this one dies."""
+    with (directory / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _laid_out(directory: Path, before: _Index | None, wanted: _Index, shape: tuple[int, int]) -> _Index:
+    """Make room for the pictures of `wanted`, of P, C = `shape` each: those that are there already first, then the
+    others."""
+    kept = _kept(directory, before, wanted)
+    pictures = wanted.pictures
+    names = [*kept, *(name for name in wanted.names if name not in kept)]
+    index = _Index(wanted.fingerprint, names, [pictures[name] for name in names] if wanted.keys else [])
+    partial = directory / f".{TOKENS_FILE}.partial"
+    tokens = open_memmap(partial, mode="w+", dtype=np.float16, shape=(len(names), *shape))
+    if kept:
+        there, rows = np.load(directory / TOKENS_FILE, mmap_mode="r"), list(kept.values())
+        for begin in range(0, len(rows), _STEP):
+            part = rows[begin : begin + _STEP]
+            tokens[begin : begin + len(part)] = there[part]
+    tokens.flush()
+    (directory / INDEX_FILE).unlink(missing_ok=True)
+    partial.replace(directory / TOKENS_FILE)
+    write_whole(directory / DONE_FILE, str(len(kept)))
+    write_whole(directory / INDEX_FILE, json.dumps(asdict(index)))
+    return index
+
+
+def _kept(directory: Path, before: _Index | None, wanted: _Index) -> dict[str, int]:
+    """Name → row of the features that are there and still of a picture of `wanted`."""
+    if before is None or before.fingerprint != wanted.fingerprint or not (before.keys and wanted.keys):
+        return {}
+    known, pictures = before.pictures, wanted.pictures
+    done = before.names[: _done(directory)]
+    return {name: row for row, name in enumerate(done) if name in pictures and pictures[name] == known[name]}
 
 
 @torch.inference_mode()

@@ -58,14 +58,17 @@ def dataset_features(
 ) -> DatasetFeatures:
     """Run the frozen image encoder over the pictures of `dataset`, or find in `directory` what an earlier run kept.
 
+    A picture whose file was replaced since, under the same name, is run over again.
     DatasetError names a picture that cannot be used.
     """
     geometry = model.config.geometry
+    names, keys = sorted(dataset.images), dataset.keys()
     pictures = freeze_features(
         directory / "pictures",
-        sorted(dataset.images),
+        names,
         lambda name: geometry.pixels(_decoded(dataset.images[name])),
         model,
+        keys=[keys[name] for name in names],
         progress=progress,
     )
     if reference is Reference.WHOLE:
@@ -76,13 +79,15 @@ def dataset_features(
             masks=_masks(dataset, geometry),
         )
     asked = {_shown_name(query): query for query in dataset.queries}
+    names = sorted(asked)
     references = freeze_features(
         directory / reference,
-        sorted(asked),
+        names,
         lambda name: geometry.pixels(
             shown(_decoded(dataset.images[asked[name].reference]), asked[name].box, reference)
         ),
         model,
+        keys=[keys[asked[name].reference] for name in names],
         progress=progress,
     )
     return DatasetFeatures(

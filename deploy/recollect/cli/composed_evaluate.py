@@ -42,7 +42,7 @@ def evaluate(
     shown = reference_named(reference)
     path = composed_path(settings, model)
     encoder = load_composed(path)
-    dataset = load_dataset(kind, directory, split)
+    dataset = load_dataset(kind, directory.resolve(), split)
     if dataset.left_out:
         err.print(f"{dataset.left_out} queries are left out: pictures of theirs are missing")
     with progress() as bar:

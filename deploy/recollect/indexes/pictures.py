@@ -8,6 +8,7 @@ import polars as pl
 
 from recollect.composed.sources import read_source
 from retrieval.errors import DatasetError
+from retrieval.files import file_key
 from retrieval.index.tables import ID_COLUMN
 
 IMAGE_COLUMN, PATH_COLUMN, KEY_COLUMN = "image", "path", "key"
@@ -77,19 +78,10 @@ def _of_tables(source: Path, tables: Sequence[Path], schemas: Sequence[Mapping[s
 def _made(source: Path, ids: pl.Series, paths: Sequence[Path]) -> Pictures:
     columns = {
         ID_COLUMN: ids,
-        KEY_COLUMN: [_key(path) for path in paths],
+        KEY_COLUMN: [file_key(path) for path in paths],
         PATH_COLUMN: [str(path) for path in paths],
     }
     return Pictures(source=source, wanted=_with_ids(source, pl.DataFrame(columns)))
-
-
-def _key(path: Path) -> str:
-    """Another one for a file that was written anew, or that is at another place."""
-    try:
-        state = path.stat()
-    except OSError:
-        return f"{path} missing"
-    return f"{path} {state.st_size} {state.st_mtime_ns}"
 
 
 def _with_ids(source: Path, wanted: pl.DataFrame) -> pl.DataFrame:

@@ -1,11 +1,15 @@
 """The one form that every data set of composed retrieval is read into."""
 
+import hashlib
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from retrieval.composed.geometry import Box
 from retrieval.errors import DatasetError
+from retrieval.files import file_key
 
 _SHOWN = 5
 """Problems that an error lists."""
@@ -55,9 +59,26 @@ class ComposedDataset:
     left_out: int = 0
     """Queries that could not be asked because a picture of theirs is nowhere to be had (FashionIQ)."""
 
+    def keys(self) -> dict[str, str]:
+        """Picture name → key of its file as it is now: another one where the picture was replaced."""
+        return {name: file_key(path) for name, path in self.images.items()}
+
+    def digest(self) -> str:
+        """Names what the split asks and shows: other queries, boxes or pictures have another one."""
+        content = (
+            *(self.name, self.split, self.keys(), self.queries, self.instances, self.boxes, self.galleries),
+            *(self.remove_reference, self.left_out),
+        )
+        return hashlib.sha256(json.dumps(content, default=_plain).encode()).hexdigest()
+
     def gallery_of(self, category: str) -> tuple[str, ...]:
         """Names of the pictures that queries of `category` are asked of."""
         return self.galleries[category] if category in self.galleries else tuple(self.images)
+
+
+def _plain(value: Any) -> list[Any]:
+    """A query, box or set as JSON has them."""
+    return sorted(value) if isinstance(value, frozenset) else [getattr(value, each.name) for each in fields(value)]
 
 
 def require_pictures(dataset: ComposedDataset) -> None:

@@ -1,4 +1,6 @@
-"""Frozen features: made once, gone on with after a kill, and never those of another encoder."""
+"""Frozen features: made once, gone on with after a kill, and never those of another encoder or picture."""
+
+import json
 
 import numpy as np
 import pytest
@@ -60,6 +62,53 @@ def test_features_of_something_else_are_replaced(make_model, tmp_path, other):
     features = freeze_features(tmp_path, names, again, make_model(seed=seed))
     assert again.asked == names
     assert len(features.tokens) == len(names)
+
+
+def keyed(directory, pixels, model, keys):
+    return freeze_features(directory, list(keys), pixels, model, keys=list(keys.values()))
+
+
+def test_pictures_that_changed_are_run_over_again_and_no_others(make_model, tmp_path):
+    keys = dict.fromkeys(NAMES, "first")
+    before = keyed(tmp_path, Pixels(), make_model(), keys).take(NAMES)
+    again = Pixels()
+    changed = {name: key for name, key in keys.items() if name != "p3"} | {"p70": "second", "p0150": "new"}
+    features = keyed(tmp_path, again, make_model(), changed)
+    assert again.asked == ["p70", "p0150"]
+    others = [name for name in NAMES if name not in ("p3", "p70")]
+    assert np.array_equal(features.take(others), before[[NAMES.index(name) for name in others]])
+    whole = keyed(tmp_path / "whole", Pixels(), make_model(), changed)
+    np.testing.assert_allclose(features.take(list(changed)), whole.take(list(changed)), atol=2e-3)
+    with pytest.raises(ComposedError, match="'p3'"):
+        features.take(["p3"])
+    keyed(tmp_path, Pixels(dies_at="p1"), make_model(), changed)  # nothing is left to do
+
+
+def test_pictures_that_change_while_a_killed_call_waits_are_run_over_again(make_model, tmp_path):
+    keys = dict.fromkeys(NAMES, "first")
+    with pytest.raises(KeyboardInterrupt):
+        keyed(tmp_path, Pixels(dies_at="p100"), make_model(), keys)
+    second = Pixels()
+    keyed(tmp_path, second, make_model(), keys | {"p5": "second", "p140": "second"})
+    assert second.asked == ["p5", *NAMES[64:]]
+
+
+def test_keys_of_another_encoder_keep_nothing(make_model, tmp_path):
+    keys, again = dict.fromkeys(NAMES[:20], "first"), Pixels()
+    keyed(tmp_path, Pixels(), make_model(), keys)
+    keyed(tmp_path, again, make_model(seed=5), keys)
+    assert again.asked == NAMES[:20]
+
+
+def test_features_that_were_kept_without_keys_are_made_again(make_model, tmp_path):
+    freeze_features(tmp_path, NAMES[:20], Pixels(), make_model())
+    (tmp_path / "features.json").write_text(
+        json.dumps({"fingerprint": vision_fingerprint(make_model()), "names": NAMES[:20]})
+    )
+    assert FrozenFeatures.open(tmp_path).take(["p1"]).any(), "a gallery of an earlier release still opens"
+    again = Pixels()
+    keyed(tmp_path, again, make_model(), dict.fromkeys(NAMES[:20], "first"))
+    assert again.asked == NAMES[:20]
 
 
 def test_an_unknown_picture_is_named(make_model, tmp_path):
