@@ -82,13 +82,15 @@ def run_name(variant: Variant, seed: int) -> str:
 
 
 def evaluate_run(job: TrainJob, run: Path, reference: Reference, split: str) -> dict[str, Any]:
-    """What the model that `run` trained reaches on `split`; kept in the run directory."""
+    """What the model that `run` trained reaches on `split`; kept in the run directory while the split is the same."""
     path = run / f"{split}.{RESULT_FILE}"
+    dataset = load_dataset(job.kind, Path(job.directory), split)
+    digest = dataset.digest()
     if path.exists():
         kept: dict[str, Any] = json.loads(path.read_text())
-        return kept
+        if kept.get("data") == digest:
+            return kept
     stored = load_model(run / MODEL_DIRECTORY)
-    dataset = load_dataset(job.kind, Path(job.directory), split)
     features = dataset_features(dataset, stored.model, Path(job.features) / split, reference=reference)
     encoder = ComposedEncoder(stored.model, stored.tokenizer, name=run.name, fingerprint=stored.fingerprint)
     evaluation = measured(dataset, features, encoder)
@@ -98,6 +100,7 @@ def evaluate_run(job: TrainJob, run: Path, reference: Reference, split: str) -> 
         "by_category": evaluation.by_category,
         "beta": evaluation.beta.mean(axis=1).round(4).tolist(),
         "kinds": [query.kind for query in dataset.queries],
+        "data": digest,
     }
     write_whole(path, json.dumps(result))
     return result

@@ -1,6 +1,5 @@
 """A training run of AdaFocal as one frozen value that travels to its workers: which model, which data, which recipe."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from retrieval.composed.encoder import ComposedEncoder, load_stored
 from retrieval.composed.evaluation import Evaluation, evaluate
 from retrieval.composed.model import AdaFocal
 from retrieval.composed.references import DatasetFeatures, Progress, dataset_features
+from retrieval.composed.training.claims import claim_of, job_of, recipe_of
 from retrieval.composed.training.config import ComposedTrainConfig
 from retrieval.composed.training.examples import Examples, examples
 from retrieval.composed.training.loop import train
@@ -43,14 +43,16 @@ class TrainJob:
 
 
 def identity(job: TrainJob, config: ComposedTrainConfig) -> dict[str, Any]:
-    """What a run directory is claimed for."""
-    return {"training": json.loads(config.to_json()), "data": asdict(job)}
+    """What a run directory is claimed for, by what the data set holds now; DatasetError where it cannot be read."""
+    splits = (job.split, *((job.validation_split,) if job.validation_split else ()))
+    found = [load_dataset(job.kind, Path(job.directory), split).digest() for split in splits]
+    return claim_of(config.to_json(), asdict(job), found)
 
 
 def run_job(run: Path, worker: Worker, *, on_step: Callable[[int, int], None] | None = None) -> None:
     """Train what `run` was claimed for, as one of its workers."""
     claim = read_claim(run)
-    job, config = TrainJob(**claim["data"]), ComposedTrainConfig.from_json(json.dumps(claim["training"]))
+    job, config = TrainJob(**job_of(claim)), ComposedTrainConfig.from_json(recipe_of(claim))
     start = load_stored(job.start)
     start.model.to("cuda" if torch.cuda.is_available() else "cpu")
     dataset = load_dataset(job.kind, Path(job.directory), job.split)

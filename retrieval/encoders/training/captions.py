@@ -12,6 +12,7 @@ from retrieval.descriptors.composition import compose
 from retrieval.descriptors.dataset import LabelledImages
 from retrieval.descriptors.descriptor_set import DescriptorSet
 from retrieval.errors import DatasetError
+from retrieval.files import file_key
 
 NAMELESS = "a product"
 """Stands for the class in captions that tell a descriptor without the name.
@@ -34,8 +35,8 @@ class CaptionedImages:
 
     @cached_property
     def digest(self) -> str:
-        """Names this data: other files or captions have another one."""
-        content = [[str(path) for path in self.paths], self.captions, self.own]
+        """Names this data: other files or captions have another one, and a picture that was replaced, too."""
+        content = [[file_key(path) for path in self.paths], self.captions, self.own]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def to_json(self) -> str:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from retrieval.encoders.training.config import EncoderTrainConfig, preset, with_
 from retrieval.encoders.training.loop import train
 from retrieval.encoders.training.objective import contrastive_loss
 from retrieval.encoders.training.pixel_cache import pixel_cache
+from retrieval.encoders.training.run_directory import claim
 from retrieval.errors import DatasetError, EncoderError, RunError
 from retrieval.runs.precision import Precision
 from retrieval.runs.schedule import learning_rate
@@ -264,6 +267,15 @@ def test_a_finished_run_is_not_trained_again(trained, table):
 def test_a_run_directory_belongs_to_its_options(trained, table):
     with pytest.raises(RunError, match="other options"):
         train(read_captions(table), with_overrides(TINY, seed=5), trained.parent)
+
+
+def test_a_run_directory_belongs_to_the_pictures_that_were_there(table, tmp_path):
+    copied = Path(shutil.copytree(table.parent, tmp_path / "pictures")) / table.name
+    claim(tmp_path / "run", TINY, read_captions(copied))
+    claim(tmp_path / "run", TINY, read_captions(copied))
+    draw("green", "bar", 7).save(copied.parent / "red-disc-0.png")
+    with pytest.raises(RunError, match="other data"):
+        claim(tmp_path / "run", TINY, read_captions(copied))
 
 
 def test_captions_beyond_the_limit_are_drawn_and_training_still_works(table, tmp_path):

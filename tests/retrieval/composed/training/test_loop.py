@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,6 +135,43 @@ def test_a_run_directory_belongs_to_its_options(job, tmp_path):
         finished(replace(job, split="val"), TINY, tmp_path)
 
 
+@pytest.fixture
+def own_world(tiny_world, tmp_path):
+    """A copy that a test may change."""
+    return Path(shutil.copytree(tiny_world, tmp_path / "world"))
+
+
+def changed_text(world, split):
+    path = world / f"caption_full.{split}.json"
+    rows = json.loads(path.read_text())
+    rows[0]["modification_text_mllm"] = "something else entirely"
+    path.write_text(json.dumps(rows))
+
+
+def changed_picture(world, split):
+    name = next(iter(json.loads((world / f"split.{split}.json").read_text()).values()))
+    Image.new("RGB", (64, 64), "white").save(world / name)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("change", [changed_text, changed_picture])
+def test_a_run_directory_belongs_to_what_the_data_set_held(job, own_world, tmp_path, split, change):
+    own = replace(job, directory=str(own_world))
+    claim(tmp_path / "run", identity(own, TINY))
+    claim(tmp_path / "run", identity(own, TINY))
+    change(own_world, split)
+    with pytest.raises(RunError, match="other data"):
+        claim(tmp_path / "run", identity(own, TINY))
+
+
+def test_a_split_that_a_run_does_not_see_may_change(job, own_world, tmp_path):
+    own = replace(job, directory=str(own_world), validation_split=None)
+    claim(tmp_path / "run", identity(own, TINY))
+    changed_text(own_world, "val")
+    changed_picture(own_world, "test")
+    claim(tmp_path / "run", identity(own, TINY))
+
+
 @pytest.mark.parametrize("reference", [Reference.RECTANGLE, Reference.CROP])
 def test_ablations_show_the_box_in_the_picture(job, tiny_world, reference):
     dataset = load_dataset("oacirr", tiny_world, "val")
@@ -174,6 +212,17 @@ def test_an_experiment_evaluates_runs_once_and_puts_them_in_a_table(job, tmp_pat
     assert draw_betas(results, tmp_path / "beta.png")
     assert (tmp_path / "beta.png").read_bytes().startswith(b"\x89PNG")
     assert not draw_betas(results[:2], tmp_path / "none.png")
+
+
+def test_a_split_that_changed_is_evaluated_anew(job, own_world, tmp_path):
+    own = replace(job, directory=str(own_world), features=str(tmp_path / "features"))
+    run = finished(own, replace(TINY, epochs=1), tmp_path / "run")
+    before = evaluate_run(own, run, Reference.WHOLE, "test")
+    path = own_world / "caption_full.test.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[:1]))
+    after = evaluate_run(own, run, Reference.WHOLE, "test")
+    assert (len(after["beta"]), len(before["beta"]) > 1) == (1, True)
+    assert evaluate_run(own, run, Reference.WHOLE, "test") == after
 
 
 def test_variants_are_those_of_the_paper():
