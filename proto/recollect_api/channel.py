@@ -51,6 +51,12 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Who vanishes without a word, or is forgotten by a NAT on the way, closes no connection: calls over it would time
+    # out for ever. The service takes pings at rest, too; others end a connection for those, so they go beside calls.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    # What a ping waits for is said twice: gRPC's own minute would hold otherwise.
+    ("grpc.http2.ping_timeout_ms", 3_000),
     # Without a pool of its own, a second channel to the same address would share the first one's connection.
     ("grpc.use_local_subchannel_pool", 1),
 )

@@ -14,11 +14,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from recollect.errors import SetupError
 from recollect.gateway.handlers import WrappingInterceptor
+from recollect.gateway.listener import ListenerConfig, _options
 from recollect.gateway.server import RECOMMENDER_SERVICES, SERVICES
 from recollect.security.access import AccessRules
 from recollect.security.scopes import Scope
 from recollect.security.tokens import TokenFile
 from recollect_api import DeadlineExceeded, RecollectClient, ServerFault, Unavailable
+from recollect_api.channel import OPTIONS
 from recollect_api.errors import from_rpc_error
 from recollect_api.v1 import recommender_pb2, recommender_pb2_grpc
 
@@ -56,6 +58,12 @@ def test_reflection_names_the_services_and_gives_their_contract(gateway):
     assert {each.name for each in listing.list_services_response.service} >= {*ALWAYS, "grpc.health.v1.Health"}
     descriptor = FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
     assert [method.name for method in descriptor.service[0].method] == ["Score", "ScoreStream", "Explain", "Recommend"]
+
+
+def test_the_service_takes_pings_as_often_as_our_clients_send_them():
+    """It ends connections over which they come more often."""
+    taken = dict(_options(ListenerConfig()))["grpc.http2.min_recv_ping_interval_without_data_ms"]
+    assert dict(OPTIONS)["grpc.keepalive_time_ms"] > taken
 
 
 def test_an_unforeseen_error_reaches_the_log_whole_and_the_caller_as_an_incident(client, user, caplog):
