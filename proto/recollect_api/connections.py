@@ -11,11 +11,13 @@ from recollect_api.balancing import Balancer
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
 from recollect_api.errors import ClientError, from_rpc_error
 from recollect_api.request_ids import METADATA_KEY, fits_metadata
+from recollect_api.sources import AsyncSources, Sources
 from recollect_api.throttling import Throttle
 from recollect_api.v1 import (
     classifier_pb2_grpc,
     composed_retrieval_pb2_grpc,
     descriptor_sets_pb2_grpc,
+    histories_pb2,
     histories_pb2_grpc,
     recommender_pb2_grpc,
 )
@@ -176,6 +178,7 @@ class BlockingConnections(BlockingChannels[Stubs]):
         self.classify_timeout_s = classify_timeout_s
         self.stream_timeout_s = stream_timeout_s
         self._throttle = Throttle()
+        self._sources: Sources[histories_pb2.AppendStreamRequest] = Sources()
 
     def _ranked(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """As `_ask`, of calls that rank: those that a service with too much to do would refuse are not sent."""
@@ -221,6 +224,12 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
         self.classify_timeout_s = classify_timeout_s
         self.stream_timeout_s = stream_timeout_s
         self._throttle = Throttle()
+        self._sources: AsyncSources[histories_pb2.AppendStreamRequest] = AsyncSources()
+
+    async def close(self) -> None:
+        """Close the connections; calls in flight, and what streams still wait for, are cancelled."""
+        await self._sources.close()
+        await super().close()
 
     async def _ranked(
         self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float | None

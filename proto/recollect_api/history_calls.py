@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 
@@ -12,14 +13,17 @@ from recollect_api.connections import AsyncConnections, BlockingConnections, eit
 from recollect_api.errors import ClientError, from_rpc_error
 from recollect_api.history_records import Append, AppendResult, DeleteResult, HistoryPage, Stats
 from recollect_api.records import Behaviour, Event, EventType
-from recollect_api.streams import accepted, drawn, drawn_in_time
+from recollect_api.sources import AsyncSource
+from recollect_api.streams import accepted
 from recollect_api.v1 import histories_pb2
 
 MAX_STREAMED = 10_000
 """Appends that the service takes of one stream."""
 STREAMED_S = 20.0
-"""After this no more is drawn for a stream: the service ends connections after half a minute, and what was taken of a
+"""After this a stream waits for no more: the service ends connections after half a minute, and what was taken of a
 stream that is cut is not told."""
+STREAMED_SHARE = 2 / 3
+"""Of the time that a stream may take, as much is for what it brings; the rest is for the answer."""
 
 
 class HistoryCalls(BlockingConnections):
@@ -49,13 +53,19 @@ class HistoryCalls(BlockingConnections):
     ) -> list[AppendResult | ClientError]:
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
-        The service takes 10,000 of a stream, or what comes in 20 seconds; no more are drawn, so that another call goes
-        on with the same iterator. `timeout_s` is for the stream as a whole.
+        A stream begins with the first append and takes 10,000, or what comes in 20 seconds. An iterator that is waited
+        for then goes on, and another call of this client with it begins with what it brings; an empty list says that
+        there is no more. `timeout_s` is for the stream as a whole; two thirds of it, at most, are for what comes.
+
+        Raises what `appends` raises, and ValueError for an append that cannot be sent, when those before are stored.
         """
-        messages = map(wire.streamed_append, drawn_in_time(appends, MAX_STREAMED, STREAMED_S))
         timeout_s = either(timeout_s, self.stream_timeout_s)
-        response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
-        return wire.outcomes(response)
+        with self._sources.of(appends, wire.streamed_append) as source:
+            if not source.wait():
+                return []
+            messages = source.parts(MAX_STREAMED, _drawn_s(timeout_s))
+            response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
+            return wire.outcomes(response)
 
     def list_history(
         self,
@@ -132,22 +142,24 @@ class AsyncHistoryCalls(AsyncConnections):
     ) -> list[AppendResult | ClientError]:
         """As `append_many`, for appends that come one after the other: each is stored soon after it is drawn.
 
-        The service takes 10,000 of a stream, or what comes in 20 seconds; no more are drawn, so that another call goes
-        on with the same iterator. `timeout_s` is for the stream as a whole.
+        A stream begins with the first append and takes 10,000, or what comes in 20 seconds. An iterator that is waited
+        for then goes on, and another call of this client with it begins with what it brings; an empty list says that
+        there is no more. `timeout_s` is for the stream as a whole; two thirds of it, at most, are for what comes.
+
+        Raises what `appends` raises, and ValueError for an append that cannot be sent, when those before are stored.
         """
-        call = self._stub().histories.AppendStream(timeout=either(timeout_s, self.stream_timeout_s))
-        try:
-            # What it has ended with, while it was written to, `await call` tells.
-            with suppress(grpc.RpcError, asyncio.InvalidStateError):
-                await accepted(call)
-                async for append in drawn(appends, MAX_STREAMED, STREAMED_S):
-                    await call.write(wire.streamed_append(append))
-                await call.done_writing()
-            return wire.outcomes(await call)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, target=self.target) from error
-        finally:
-            call.cancel()
+        timeout_s = either(timeout_s, self.stream_timeout_s)
+        async with self._sources.of(appends, wire.streamed_append) as source:
+            if not await source.wait():
+                return []
+            call = self._stub().histories.AppendStream(timeout=timeout_s)
+            try:
+                await _send(call, source, _drawn_s(timeout_s))
+                return wire.outcomes(await call)
+            except grpc.RpcError as error:
+                raise from_rpc_error(error, target=self.target) from error
+            finally:
+                call.cancel()
 
     async def list_history(
         self,
@@ -196,3 +208,23 @@ class AsyncHistoryCalls(AsyncConnections):
         request = histories_pb2.StatsRequest(user_id=user_id)
         response = await self._ask(lambda stubs: stubs.histories.Stats, request, either(timeout_s, self.timeout_s))
         return wire.stats(response)
+
+
+async def _send(call: Any, source: AsyncSource[histories_pb2.AppendStreamRequest], seconds: float) -> None:
+    """Write to `call` what comes within `seconds`."""
+    until = asyncio.get_running_loop().time() + seconds
+    # What it has ended with, while it was written to, `await call` tells.
+    with suppress(grpc.RpcError, asyncio.InvalidStateError):
+        await accepted(call)
+        for _ in range(MAX_STREAMED):
+            drawn = await source.take(until)
+            for message in drawn:
+                await call.write(message)
+            if not drawn:
+                break
+        await call.done_writing()
+
+
+def _drawn_s(timeout_s: float) -> float:
+    """How long appends are waited for, for a stream that may take `timeout_s`."""
+    return min(STREAMED_S, STREAMED_SHARE * timeout_s)

@@ -1,10 +1,7 @@
 """What the streams of the asyncio client share, and how a service says that it takes one."""
 
 import asyncio
-import itertools
-import math
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -26,31 +23,8 @@ async def accepted(call: Any) -> None:
             await asyncio.wait_for(call.code(), _REFUSAL_S)
 
 
-def drawn_in_time(parts: Iterable[T], most: int, seconds: float) -> Iterator[T]:
-    """`parts`; no further one is asked for after `most`, or after one that came later than `seconds` from now."""
-    until = time.monotonic() + seconds
-    for part in itertools.islice(parts, most):
-        yield part
-        if time.monotonic() >= until:
-            return
-
-
-async def drawn(
-    parts: AsyncIterable[T] | Iterable[T], most: int | None = None, seconds: float = math.inf
-) -> AsyncIterator[T]:
-    """`parts`, of either kind; no further one is asked for after `most`, or after one that came later than `seconds`
-    from now."""
-    if most == 0:
-        return
-    until, count = time.monotonic() + seconds, 0
-    async for part in _either(parts):
-        yield part
-        count += 1
-        if count == most or time.monotonic() >= until:
-            return
-
-
-async def _either(parts: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
+async def drawn(parts: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:
+    """`parts`, of either kind."""
     if isinstance(parts, AsyncIterable):
         async for part in parts:
             yield part

@@ -232,7 +232,7 @@ def test_a_slow_call_is_a_warning(start_gateway, caplog):
     gateway = start_gateway(slow_call_s=1e-6)
     with RecollectClient(gateway.address, timeout_s=30) as client:
         client.score("nobody", [1])
-        client.append_stream([])
+        client.append_stream([Append(user_id="slow", events=events(0))])
     slow = [record for record in caplog.records if record.name == "recollect.calls"]
     assert [(record.levelname, record.fields["code"]) for record in slow] == [("WARNING", "OK")]
 
