@@ -300,6 +300,6 @@ async def _draw(book: _Rows, rows: AsyncIterator[ScoreRow], changed: asyncio.Eve
                 changed.clear()
                 await changed.wait()
         book.end()
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:  # also that of a task which the rows wait for
         book.end(error)
     changed.set()

@@ -244,6 +244,27 @@ def test_rows_that_cannot_be_sent_are_answered_at_once(asynchronous):
     assert len(service.keys) == 1
 
 
+def test_rows_that_wait_for_a_task_which_is_cancelled_end_as_it_does():
+    async def ask(target):
+        reading = asyncio.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_later(0.2, reading.cancel)
+
+        async def rows():
+            yield ROWS[0]
+            await reading
+
+        async with AsyncRecollectClient(target) as client:
+            answers = client.score_stream(rows())
+            row, _ = await anext(answers)
+            further = asyncio.ensure_future(anext(answers))
+            await asyncio.wait({further}, timeout=20)
+            assert further.cancelled()
+            return row
+
+    with serving(Service((999, STATUS.OK))) as target:
+        assert asyncio.run(ask(target)) is ROWS[0]
+
+
 @either_client
 def test_a_caller_may_stop_reading(asynchronous):
     service = Service((999, STATUS.OK))
