@@ -133,17 +133,25 @@ class _Patience:
         """How long to wait before the next stream, after one that ended with `error`; raises where there is none."""
         failed = None if error is None else from_rpc_error(error, target=self._target)
         ended = failed is None or (isinstance(failed, DeadlineExceeded) and (brought or not self._rows.waiting))
-        if failed is not None and not ended and failed.code is not grpc.StatusCode.UNAVAILABLE:
+        if failed is not None and not ended and not _may_pass(failed):
             raise failed from error
+        asked_s = 0.0 if failed is None else failed.retry_after_s or 0.0
         if brought or (ended and not self._rows.waiting):
-            return 0.0
+            return asked_s
         pause_s = next(self._pauses, None)
         if pause_s is not None:
-            return pause_s
+            return max(pause_s, asked_s)
         if failed is None:
             message = f"{self._target}: streams end without an answer to the rows that were sent"
             failed = Unavailable(message, code=grpc.StatusCode.UNAVAILABLE)
         raise failed from error
+
+
+def _may_pass(failed: ClientError) -> bool:
+    """Whether another stream may be taken where one ended so: nothing is there to take it, or it is full and says for
+    how long. A row that is too long has the status of what is full, and no such time."""
+    full = failed.code is grpc.StatusCode.RESOURCE_EXHAUSTED and failed.retry_after_s is not None
+    return full or failed.code is grpc.StatusCode.UNAVAILABLE
 
 
 def score_rows(

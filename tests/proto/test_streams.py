@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -31,6 +32,18 @@ from recollect_api.v1 import histories_pb2, histories_pb2_grpc, recommender_pb2,
 ROWS = [ScoreRow(user_id=f"u{at}", item_ids=[at]) for at in range(150)]
 APPENDS = [Append(user_id="u", events=[Event(item_id=1, time=datetime(2024, 1, 1, tzinfo=UTC))])] * 300
 STATUS = grpc.StatusCode
+
+
+def refusal(reason, retry_ms):
+    """The status of a service that is full, and says when to come again."""
+    delay, packed = Duration(), [Any(), Any()]
+    delay.FromMilliseconds(retry_ms)
+    packed[0].Pack(error_details_pb2.ErrorInfo(reason=reason))
+    packed[1].Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status_pb2.Status(code=8, message="too many calls", details=packed)
+
+
+FULL = refusal("TOO_MANY_CALLS", 100)
 
 
 class Service(recommender_pb2_grpc.RecommenderServicer, histories_pb2_grpc.HistoriesServicer):
@@ -130,8 +143,10 @@ either_client = pytest.mark.parametrize("asynchronous", [False, True], ids=["blo
             (0, STATUS.UNAVAILABLE),
             (999, STATUS.OK),
         ],
+        [(70, STATUS.OK), (0, FULL), (0, FULL), (0, FULL), (999, STATUS.OK)],
+        [(70, FULL), (40, STATUS.UNAVAILABLE), (0, FULL), (999, STATUS.OK)],
     ],
-    ids=["that end", "that break", "that bring nothing at first"],
+    ids=["that end", "that break", "that bring nothing at first", "that are refused", "that end in a full service"],
 )
 def test_rows_go_on_over_streams(lives, asynchronous):
     service = Service(*lives)
@@ -143,12 +158,21 @@ def test_rows_go_on_over_streams(lives, asynchronous):
 
 
 @either_client
-@pytest.mark.parametrize("code", [STATUS.UNAVAILABLE, STATUS.OK], ids=["break", "end"])
+@pytest.mark.parametrize("code", [STATUS.UNAVAILABLE, STATUS.OK, FULL], ids=["break", "end", "are refused"])
 def test_streams_that_only_ever_bring_nothing_are_given_up(code, asynchronous):
     service = Service((0, code))
     with serving(service) as target, pytest.raises(Unavailable):
         scored(target, ROWS, asynchronous=asynchronous)
     assert service.streams >= 4
+
+
+@either_client
+def test_another_stream_waits_as_long_as_the_service_asks_for(asynchronous, monkeypatch):
+    began, service = [], Service((0, refusal("RATE_EXCEEDED", 700)), (999, STATUS.OK))
+    monkeypatch.setattr(service, "_end", lambda *end: began.append(time.monotonic()) or Service._end(service, *end))
+    with serving(service) as target:
+        assert len(scored(target, ROWS[:3], asynchronous=asynchronous)) == 3
+    assert began[1] - began[0] >= 0.7
 
 
 @either_client
@@ -317,11 +341,7 @@ def test_what_grpc_aio_says_for_itself_is_no_fault_of_the_service():
 
 
 def test_errors_say_when_to_try_again():
-    delay, packed = Duration(), Any()
-    delay.FromMilliseconds(1_500)
-    packed.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-    detailed = status_pb2.Status(code=8, message="too many calls", details=[packed])
-    service = Service((0, detailed), (0, STATUS.RESOURCE_EXHAUSTED), (0, STATUS.NOT_FOUND))
+    service = Service((0, refusal("TOO_MANY_CALLS", 1_500)), (0, STATUS.RESOURCE_EXHAUSTED), (0, STATUS.NOT_FOUND))
     with serving(service) as target, RecollectClient(target) as client:
         for seconds in (1.5, 0.07):
             with pytest.raises(Unavailable) as refused:
