@@ -62,7 +62,7 @@ class _Rows:
             self._unanswered[number] = row, Request(key=str(number), score=wire.row_request(row))
         except InvalidRequest as error:
             self._refused.append((row, error))
-        except (ValueError, TypeError) as error:
+        except Exception as error:
             self._refused.append((row, InvalidRequest(f"this row cannot be sent: {error}")))
         else:
             self._unsent.append(number)
@@ -229,19 +229,20 @@ class _BlockingSender:
 
     def _draw(self) -> None:
         """Ask the caller for a row, however long that takes; a stream that ends meanwhile leaves it to the next one."""
-        row, ended, error = None, False, None
+        rows: list[ScoreRow] = []
+        error = None
         try:
-            row = next(self._rows)
+            rows.append(next(self._rows))
         except StopIteration:
-            ended = True
+            pass
         except BaseException as raised:
-            ended, error = True, raised
+            error = raised
         with self._changed:
             self._book.drawing = False
-            if ended or row is None:
-                self._book.end(error)
-            else:
+            for row in rows:
                 self._book.take(row)
+            if not rows:
+                self._book.end(error)
             self._changed.notify_all()
 
 

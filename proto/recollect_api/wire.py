@@ -42,7 +42,10 @@ def made_at(at: str, kind: Callable[P, M], /, *args: P.args, **kwargs: P.kwargs)
 
 
 def timestamp(field: str, time: datetime) -> Timestamp:
-    """`time` as it goes on the wire; ValueError, with `field`, where it has no zone, InvalidRequest where UTC ends."""
+    """`time` as it goes on the wire; ValueError, with `field`, where it has no zone, TypeError where it is no time,
+    InvalidRequest where UTC ends."""
+    if not hasattr(time, "utcoffset"):
+        raise TypeError(f"{field} must be a datetime, got {time!r}; use datetime.fromisoformat or datetime.now(UTC)")
     if time.utcoffset() is None:
         raise ValueError(
             f"{field} must have a time zone, got {time.isoformat()}; use datetime.now(UTC) or add tzinfo=UTC"

@@ -221,6 +221,12 @@ def test_a_number_that_no_message_holds_is_refused_before_it_is_sent(service, cl
     assert service.requests == []
 
 
+def test_what_is_no_time_is_refused_by_name(service, client):
+    with pytest.raises(TypeError, match="as_of must be a datetime, got '2024-01-01'"):
+        client.score("u", [1], as_of="2024-01-01")
+    assert service.requests == []
+
+
 def test_unavailable_is_repeated_within_one_call(service, client):
     service.failures = [grpc.StatusCode.UNAVAILABLE] * 2
     assert client.score("u", [1]).items[0].score == 0.5

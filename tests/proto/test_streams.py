@@ -228,7 +228,9 @@ def test_what_the_callers_rows_raise_is_raised_when_those_before_are_answered(as
 def test_rows_that_cannot_be_sent_are_answered_at_once(asynchronous):
     """Also to a caller who waits for each answer before the next row."""
     wrong = [
-        *(ScoreRow(user_id="u", item_ids=[at], as_of=datetime(2024, 1, 1)) for at in range(2)),  # no time zone
+        ScoreRow(user_id="u", item_ids=[0], as_of=datetime(2024, 1, 1)),
+        ScoreRow(user_id="u", item_ids=[1], as_of="2024-01-01T00:00:00Z"),
+        None,
         ScoreRow(user_id="u", item_ids=[2**63]),
     ]
 
@@ -263,8 +265,8 @@ def test_rows_that_cannot_be_sent_are_answered_at_once(asynchronous):
     service = Service((999, STATUS.OK))
     with serving(service) as target:
         told = asyncio.run(ask_async(target)) if asynchronous else ask(target)
-    assert [isinstance(answer, InvalidRequest) for _, answer in told] == [True, True, True, False]
-    assert [each.field for each in told[2][1].violations] == ["item_ids[0]"]
+    assert [isinstance(answer, InvalidRequest) for _, answer in told] == [True, True, True, True, False]
+    assert [each.field for each in told[3][1].violations] == ["item_ids[0]"]
     assert len(service.keys) == 1
 
 
