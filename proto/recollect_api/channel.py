@@ -1,6 +1,7 @@
 """Open channels to the service: limits, retries, TLS and the token."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import grpc  # type: ignore[import-untyped]
@@ -61,6 +62,11 @@ OPTIONS: tuple[tuple[str, str | int], ...] = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+MAX_PORT = 65_535
+"""gRPC would take a larger one for another, by its last 16 bits."""
+TOKEN = re.compile("[!-~]+")
+"""What a token may be; gRPC says of others that the service cannot be reached."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChannelConfig:
@@ -82,6 +88,8 @@ class ChannelConfig:
     def __post_init__(self) -> None:
         if not self.target:
             raise ValueError("target is empty; give host:port, such as localhost:50051")
+        if any(int(port) > MAX_PORT for port in _ports(self.target)):
+            raise ValueError(f"target must have a port of at most {MAX_PORT}, got {self.target!r}")
         if self.root_certificates is not None and not self.tls:
             raise ValueError("root_certificates without tls would not be used; pass tls=True")
         if (self.client_certificate is None) != (self.client_key is None):
@@ -90,6 +98,16 @@ class ChannelConfig:
             raise ValueError("client_certificate without tls would not be used; pass tls=True")
         if self.token is not None and not self.tls:
             raise ValueError("a token would travel unencrypted; pass tls=True")
+        if self.token is not None and not TOKEN.fullmatch(self.token):
+            raise ValueError(  # without the token, which belongs into no log
+                "token must be printable ASCII without blanks; where it is read from a file, take the line break away "
+                "with .strip()"
+            )
+
+
+def _ports(target: str) -> list[str]:
+    """The ports that `target` names, where it is no path; it may be several addresses."""
+    return [] if target.startswith(("unix:", "unix-abstract:")) else re.findall(r":([0-9]+)(?=,|$)", target)
 
 
 def open_channel(config: ChannelConfig) -> grpc.Channel:

@@ -84,3 +84,29 @@ def test_connections_over_which_nothing_comes_any_more_are_replaced(proxy, monke
                 break
             except (DeadlineExceeded, Unavailable):
                 assert time.monotonic() < until, "calls go on over connections that are dead"
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["secret\n", "secret ", "se cret", "sécret", "secret\x00", ""],
+    ids=["line break", "blank at the end", "blank within", "not ASCII", "NUL", "empty"],
+)
+def test_what_cannot_be_a_token_is_refused_and_not_shown(token):
+    with pytest.raises(ValueError, match="token must be printable ASCII without blanks") as refused:
+        RecollectClient("localhost:1", tls=True, token=token)
+    assert "cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "target", ["localhost:65536", "dns:///localhost:99999", "[::1]:99999", "ipv4:1.2.3.4:1,5.6.7.8:70000"]
+)
+def test_a_port_that_there_is_not_is_refused(target):
+    with pytest.raises(ValueError, match="target must have a port of at most 65535, got"):
+        RecollectClient(target)
+
+
+@pytest.mark.parametrize(
+    "target", ["localhost", "localhost:65535", "2001:db8::9999", "unix:/run/a:99999", "dns://[::1]:53/a:1"]
+)
+def test_other_targets_are_taken(target):
+    RecollectClient(target).close()

@@ -20,6 +20,7 @@ SERVICE, COMPOSED_SERVICE = "recollect serve", "recollect serve --composed MODEL
 """Commands that answer."""
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 
 _OPTIONS: dict[str, Any] = {
     "tls": Annotated[
@@ -92,6 +93,14 @@ def connection() -> ConnectionOptions:
     )
 
 
+def made(make: Callable[..., C], target: str, **options: Any) -> C:
+    """A client, or a channel's config, for `target`, by the command's options; SetupError where there cannot be one."""
+    try:
+        return make(target=target, **options, **connection())
+    except ValueError as error:
+        raise SetupError(str(error)) from error
+
+
 @contextmanager
 def asking(target: str | None, *, timeout_s: float = 5.0, serves: str = SERVICE) -> "Iterator[RecollectClient]":
     """A client of the service at `target`, or of the configured one, whose errors are told as a person needs them.
@@ -104,7 +113,7 @@ def asking(target: str | None, *, timeout_s: float = 5.0, serves: str = SERVICE)
     if target is None:
         settings = Settings.load()
         target = client_address(settings.host, settings.port)
-    with RecollectClient(target, timeout_s=timeout_s, connections=1, **connection()) as client:
+    with made(RecollectClient, target, timeout_s=timeout_s, connections=1) as client:
         try:
             yield client
         except Unavailable as error:

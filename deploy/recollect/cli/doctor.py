@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect.cli.connecting import connection, connects
+from recollect.cli.connecting import connects, made
 from recollect.cli.console import err, explains_errors, show_json, show_table
 from recollect.cli.history_store import JsonOption, RedisOption, history_url, open_histories
 from recollect.cli.top import MetricsOption, metrics_target
@@ -72,7 +72,7 @@ def _asked(settings: "Settings", target: str | None, metrics: str | None, ray_ad
     from recollect_api.channel import ChannelConfig
 
     if target is not None:
-        yield from check_service(ChannelConfig(target=target, **connection()))
+        yield from check_service(made(ChannelConfig, target))
     if metrics is not None or (target is not None and settings.metrics_port is not None):
         yield check_metrics(metrics_target(metrics))
     if ray_address is not None or (target is not None and settings.ray_address is not None):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from recollect.cli.connecting import connection, remedy
+from recollect.cli.connecting import made, remedy
 from recollect.errors import RecollectError
 from recollect.settings import Settings
 
@@ -39,7 +39,7 @@ def admin_at(target: str | None) -> "Iterator[AdminClient]":
     from recollect_api import ClientError, Unavailable
     from recollect_api.admin import AdminClient
 
-    with AdminClient(target or _configured(), **connection()) as client:
+    with made(AdminClient, target or _configured()) as client:
         try:
             yield client
         except Unavailable as error:

@@ -210,6 +210,20 @@ def test_commands_say_what_is_wrong_with_their_files(run, user, options, says):
 
 
 @pytest.mark.parametrize(
+    "words",
+    [("score", "u", "--items", "1"), ("index", "list"), ("doctor",), ("bench", "serve", "--requests", "none.parquet")],
+    ids=lambda words: words[0],
+)
+def test_commands_say_what_cannot_be_a_target_or_a_token(run, words, monkeypatch):
+    there = run(*words, "--target", "localhost:99999")
+    monkeypatch.setenv("RECOLLECT_TARGET_TOKEN", "sec ret")
+    token = run(*words, "--target", "localhost:1")
+    assert (there.exit_code, token.exit_code) == (1, 1)
+    assert "error: target must have a port of at most 65535, got 'localhost:99999'" in there.stderr
+    assert "error: token must be printable ASCII" in token.stderr
+
+
+@pytest.mark.parametrize(
     ("options", "says"),
     [
         pytest.param(("--tls-key", "x"), "tls_key is of no use without tls_cert", id="half a pair"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recollect.cli.connecting import connection, connects
+from recollect.cli.connecting import connects, made
 from recollect.cli.console import err, explains_errors, out, show_json, show_table
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def serve(
             result = measure_own(config, on_stage=status.update, on_step=_tell)
         else:
             result = measure_target(
-                ChannelConfig(target=target, **connection()),
+                made(ChannelConfig, target),
                 read_requests(requests),
                 config,
                 first_rate=rate,
