@@ -150,8 +150,11 @@ def test_a_deletion_with_an_old_etag_is_refused_and_a_repeated_one_is_not(store)
         store.delete("mine", first.etag)
     store.delete("mine", second.etag)
     store.delete("mine", second.etag)
+    store.delete("mine")
     with pytest.raises(NotFound):
         store.delete("mine", first.etag)
+    with pytest.raises(NotFound):
+        store.delete("yours")
 
 
 def test_a_missing_set_is_answered_with_names_that_come_close(store):
@@ -177,6 +180,9 @@ def test_a_shipped_set_is_copied_by_an_update_and_comes_back(store):
     assert (copy.number, copy.shipped) == (1, False)
     assert store.content("grocery", copy.etag) == described("a handle", name="grocery")
     store.delete("grocery", copy.etag)
+    store.delete("grocery", copy.etag)
+    with pytest.raises(ShippedSet):
+        store.delete("grocery")
     assert store.newest("grocery") == shipped
 
 

@@ -172,8 +172,10 @@ class DescriptorSetStore:
     def delete(self, name: str, etag: str = "") -> None:
         """Delete the set; with an `etag` only if that is still its newest revision. The shipped one comes back."""
         record = self._record(name)
-        if record is not None and record.deleted and etag == _named(name, record).etag:
-            return  # a repeated call
+        if record is not None and record.deleted:
+            repeated = etag == _named(name, record).etag if etag else name not in self._shipped
+            if repeated:
+                return
         self.newest(name)
         with self._locked(name):
             newest = self.newest(name)

@@ -109,7 +109,8 @@ class DescriptorSetsServicer:
 
     def Delete(self, request, context):
         """Deletes a set. ABORTED where it has changed since; FAILED_PRECONDITION for one that comes with the service. Deleting
-        the copy of such a one brings that one back.
+        the copy of such a one brings that one back. A set that is deleted already is answered as deleted, so that repeating
+        a call is safe; of such a copy, where the call has its etag. NOT_FOUND where there never was a set of this name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

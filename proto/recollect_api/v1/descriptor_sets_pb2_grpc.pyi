@@ -55,7 +55,8 @@ class DescriptorSetsStub:
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_descriptor_sets_pb2.DescriptorSetsDeleteRequest, _descriptor_sets_pb2.DescriptorSetsDeleteResponse]
     """Deletes a set. ABORTED where it has changed since; FAILED_PRECONDITION for one that comes with the service. Deleting
-    the copy of such a one brings that one back.
+    the copy of such a one brings that one back. A set that is deleted already is answered as deleted, so that repeating
+    a call is safe; of such a copy, where the call has its etag. NOT_FOUND where there never was a set of this name.
     """
 
 @_typing.type_check_only
@@ -84,7 +85,8 @@ class DescriptorSetsAsyncStub(DescriptorSetsStub):
     """
     Delete: _aio.UnaryUnaryMultiCallable[_descriptor_sets_pb2.DescriptorSetsDeleteRequest, _descriptor_sets_pb2.DescriptorSetsDeleteResponse]  # type: ignore[assignment]
     """Deletes a set. ABORTED where it has changed since; FAILED_PRECONDITION for one that comes with the service. Deleting
-    the copy of such a one brings that one back.
+    the copy of such a one brings that one back. A set that is deleted already is answered as deleted, so that repeating
+    a call is safe; of such a copy, where the call has its etag. NOT_FOUND where there never was a set of this name.
     """
 
 class DescriptorSetsServicer(metaclass=_abc_1.ABCMeta):
@@ -140,7 +142,8 @@ class DescriptorSetsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_descriptor_sets_pb2.DescriptorSetsDeleteResponse, _abc.Awaitable[_descriptor_sets_pb2.DescriptorSetsDeleteResponse]]:
         """Deletes a set. ABORTED where it has changed since; FAILED_PRECONDITION for one that comes with the service. Deleting
-        the copy of such a one brings that one back.
+        the copy of such a one brings that one back. A set that is deleted already is answered as deleted, so that repeating
+        a call is safe; of such a copy, where the call has its etag. NOT_FOUND where there never was a set of this name.
         """
 
 def add_DescriptorSetsServicer_to_server(servicer: DescriptorSetsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
