@@ -1,5 +1,6 @@
 """What the clients share: several channels to one address, and how a failed call becomes an exception."""
 
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
@@ -9,9 +10,10 @@ import grpc.aio  # type: ignore[import-untyped]
 
 from recollect_api.balancing import Balancer
 from recollect_api.channel import ChannelConfig, open_async_channel, open_channel
-from recollect_api.errors import ClientError, from_rpc_error
+from recollect_api.errors import ClientError, closed, from_rpc_error
 from recollect_api.request_ids import METADATA_KEY, fits_metadata
 from recollect_api.sources import AsyncSources, Sources
+from recollect_api.streams import is_cancelled
 from recollect_api.throttling import Throttle
 from recollect_api.v1 import (
     classifier_pb2_grpc,
@@ -38,6 +40,8 @@ DEFAULT_CLASSIFY_TIMEOUT_S = 10.0
 """The same for calls that embed images or texts."""
 DEFAULT_STREAM_TIMEOUT_S = 30.0
 """How long a stream may last: longer than the seconds for which the service takes what it brings."""
+MAX_TIMEOUT_S = 1e9
+"""Longest that a call may be given, thirty years; gRPC's clock ends two centuries later, and begins anew."""
 DEFAULT_CONNECTIONS = 2
 """Replicas of one address share its *connections*: one client with one connection would only ever use one replica."""
 
@@ -78,24 +82,36 @@ class BlockingChannels(Generic[S]):
     ) -> None:
         """`over` makes the stubs of a channel."""
         self.target = config.target
-        self.timeout_s = timeout_s
+        self.timeout_s = seconds("timeout_s", timeout_s)
+        self._closed = False
         self._channels = [open_channel(config) for _ in range(_at_least_one(connections))]
         self._balancer = Balancer([over(each) for each in self._channels])
 
     def _stub(self) -> S:
         """The stubs over a channel that has little to do, for a stream."""
+        self._require_open()
         return self._balancer.choose()
 
     def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over a channel that has little to do."""
+        self._require_open()
         try:
             with self._balancer.call() as stubs:
                 return method(stubs)(request, timeout=timeout_s, metadata=_named(request))
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
+        except ValueError as error:
+            if self._closed:  # by another thread, after it was looked at
+                raise closed(self.target) from error
+            raise
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise closed(self.target)
 
     def close(self) -> None:
-        """Close the connections; calls in flight end with Cancelled."""
+        """Close the connections; calls in flight, and later ones, end with Cancelled."""
+        self._closed = True
         for channel in self._channels:
             channel.close()
 
@@ -116,24 +132,36 @@ class AsyncChannels(Generic[S]):
     ) -> None:
         """`over` makes the stubs of a channel."""
         self.target = config.target
-        self.timeout_s = timeout_s
+        self.timeout_s = seconds("timeout_s", timeout_s)
+        self._closed = False
         self._channels = [open_async_channel(config) for _ in range(_at_least_one(connections))]
         self._balancer = Balancer([over(each) for each in self._channels])
 
     def _stub(self) -> S:
         """The stubs over a channel that has little to do, for a stream."""
+        self._require_open()
         return self._balancer.choose()
 
     async def _ask(self, method: Callable[[S], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """The response to `request`, over a channel that has little to do."""
+        self._require_open()
         try:
             with self._balancer.call() as stubs:
                 return await method(stubs)(request, timeout=timeout_s, metadata=_named(request))
         except grpc.RpcError as error:
             raise from_rpc_error(error, target=self.target) from error
+        except asyncio.CancelledError:
+            if is_cancelled():
+                raise
+            raise closed(self.target) from None
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise closed(self.target)
 
     async def close(self) -> None:
-        """Close the connections; calls in flight are cancelled."""
+        """Close the connections; calls in flight, and later ones, end with Cancelled."""
+        self._closed = True
         for channel in self._channels:
             await channel.close()
 
@@ -175,10 +203,15 @@ class BlockingConnections(BlockingChannels[Stubs]):
             token=token,
         )
         super().__init__(Stubs, config, timeout_s=timeout_s, connections=connections)
-        self.classify_timeout_s = classify_timeout_s
-        self.stream_timeout_s = stream_timeout_s
+        self.classify_timeout_s = seconds("classify_timeout_s", classify_timeout_s)
+        self.stream_timeout_s = seconds("stream_timeout_s", stream_timeout_s)
         self._throttle = Throttle()
         self._sources: Sources[histories_pb2.AppendStreamRequest] = Sources()
+
+    def close(self) -> None:
+        """Close the connections; calls in flight, and later ones, end with Cancelled."""
+        super().close()
+        self._sources.close()
 
     def _ranked(self, method: Callable[[Stubs], Callable[..., Any]], request: object, timeout_s: float | None) -> Any:
         """As `_ask`, of calls that rank: those that a service with too much to do would refuse are not sent."""
@@ -221,15 +254,16 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
             token=token,
         )
         super().__init__(AsyncStubs, config, timeout_s=timeout_s, connections=connections)
-        self.classify_timeout_s = classify_timeout_s
-        self.stream_timeout_s = stream_timeout_s
+        self.classify_timeout_s = seconds("classify_timeout_s", classify_timeout_s)
+        self.stream_timeout_s = seconds("stream_timeout_s", stream_timeout_s)
         self._throttle = Throttle()
         self._sources: AsyncSources[histories_pb2.AppendStreamRequest] = AsyncSources()
 
     async def close(self) -> None:
-        """Close the connections; calls in flight, and what streams still wait for, are cancelled."""
-        await self._sources.close()
+        """Close the connections; calls in flight, and later ones, end with Cancelled. What streams still wait for is
+        cancelled."""
         await super().close()
+        await self._sources.close()
 
     async def _ranked(
         self, method: Callable[[AsyncStubs], Callable[..., Any]], request: object, timeout_s: float | None
@@ -247,7 +281,14 @@ class AsyncConnections(AsyncChannels[AsyncStubs]):
 
 def either(given: float | None, otherwise: float) -> float:
     """The timeout that the caller gave, or the client's."""
-    return otherwise if given is None else given
+    return otherwise if given is None else seconds("timeout_s", given)
+
+
+def seconds(name: str, timeout_s: float) -> float:
+    """The timeout `name`; ValueError for one that no clock reaches, which gRPC takes for one that has passed."""
+    if not abs(timeout_s) <= MAX_TIMEOUT_S:
+        raise ValueError(f"{name} must be at most {MAX_TIMEOUT_S:g} seconds, got {timeout_s}; give how long to wait")
+    return timeout_s
 
 
 def _named(request: object) -> tuple[tuple[str, str], ...] | None:

@@ -12,7 +12,7 @@ ClientError             every error of a call; has `code` (the gRPC status), `re
 ├── PermissionRefused   no valid token, or none that allows the call (UNAUTHENTICATED, PERMISSION_DENIED)
 ├── DeadlineExceeded    no answer in time (DEADLINE_EXCEEDED)
 ├── Unavailable         the service or its store cannot be reached or is full (UNAVAILABLE, RESOURCE_EXHAUSTED)
-├── Cancelled           the call was given up (CANCELLED)
+├── Cancelled           the call was given up, or its client is closed (CANCELLED)
 └── ServerFault         the service failed; `incident` is what to look for in its logs (INTERNAL and the rest)
 """
 
@@ -144,7 +144,7 @@ class Unavailable(ClientError):  # noqa: N818
 
 
 class Cancelled(ClientError):  # noqa: N818
-    """The call was given up before it ended."""
+    """The call was given up before it ended, or its client is closed."""
 
 
 class ServerFault(ClientError):  # noqa: N818
@@ -182,6 +182,11 @@ def from_rpc_error(error: grpc.RpcError, *, target: str) -> ClientError:
         with suppress(ValueError):
             failed.retry_after_s = max(0, int(trailers[PUSHBACK_KEY])) / 1_000
     return failed
+
+
+def closed(target: str) -> Cancelled:
+    """The exception for a call of a client of `target` that is closed."""
+    return Cancelled(f"{target}: the client is closed; make another one", code=grpc.StatusCode.CANCELLED)
 
 
 def from_status(status: bytes, *, request_id: str = "") -> ClientError:

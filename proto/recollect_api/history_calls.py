@@ -10,11 +10,11 @@ import grpc  # type: ignore[import-untyped]
 
 from recollect_api import history_wire as wire
 from recollect_api.connections import AsyncConnections, BlockingConnections, either
-from recollect_api.errors import ClientError, from_rpc_error
+from recollect_api.errors import ClientError, closed, from_rpc_error
 from recollect_api.history_records import Append, AppendResult, DeleteResult, HistoryPage, Stats
 from recollect_api.records import Behaviour, Event, EventType
 from recollect_api.sources import AsyncSource
-from recollect_api.streams import accepted
+from recollect_api.streams import accepted, is_cancelled
 from recollect_api.v1 import histories_pb2
 
 MAX_STREAMED = 10_000
@@ -59,9 +59,11 @@ class HistoryCalls(BlockingConnections):
 
         Raises what `appends` raises, and ValueError for an append that cannot be sent, when those before are stored.
         """
+        self._require_open()
         timeout_s = either(timeout_s, self.stream_timeout_s)
         with self._sources.of(appends, wire.streamed_append) as source:
             if not source.wait():
+                self._require_open()
                 return []
             messages = source.parts(MAX_STREAMED, _drawn_s(timeout_s))
             response = self._ask(lambda stubs: stubs.histories.AppendStream, messages, timeout_s)
@@ -148,9 +150,11 @@ class AsyncHistoryCalls(AsyncConnections):
 
         Raises what `appends` raises, and ValueError for an append that cannot be sent, when those before are stored.
         """
+        self._require_open()
         timeout_s = either(timeout_s, self.stream_timeout_s)
         async with self._sources.of(appends, wire.streamed_append) as source:
             if not await source.wait():
+                self._require_open()
                 return []
             call = self._stub().histories.AppendStream(timeout=timeout_s)
             try:
@@ -158,6 +162,10 @@ class AsyncHistoryCalls(AsyncConnections):
                 return wire.outcomes(await call)
             except grpc.RpcError as error:
                 raise from_rpc_error(error, target=self.target) from error
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                raise closed(self.target) from None
             finally:
                 call.cancel()
 

@@ -17,9 +17,17 @@ import grpc  # type: ignore[import-untyped]
 import grpc.aio  # type: ignore[import-untyped]
 
 from recollect_api import recommender_wire as wire
-from recollect_api.errors import ClientError, DeadlineExceeded, InvalidRequest, Unavailable, from_rpc_error, from_status
+from recollect_api.errors import (
+    ClientError,
+    DeadlineExceeded,
+    InvalidRequest,
+    Unavailable,
+    closed,
+    from_rpc_error,
+    from_status,
+)
 from recollect_api.records import ScoreRow, Scores
-from recollect_api.streams import accepted, drawn
+from recollect_api.streams import accepted, drawn, is_cancelled
 from recollect_api.v1 import recommender_pb2
 
 Request = recommender_pb2.ScoreStreamRequest
@@ -269,6 +277,10 @@ async def score_rows_async(
                         yield answer
             except grpc.RpcError as failed:
                 error = failed
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+                raise closed(target) from None
             finally:
                 call.cancel()
                 sending.cancel()

@@ -52,10 +52,10 @@ class Source(Generic[T]):
             return (answered and came_late) or (self._drawing and (answered or self._goes_on))
 
     def wait(self) -> bool:
-        """Wait for a part, however long that takes; False where there are no more."""
+        """Wait for a part, however long that takes; False where there are no more, and once the stream is closed."""
         with self._changed:
             self._ask()
-            self._changed.wait_for(lambda: not self._drawing)
+            self._changed.wait_for(lambda: not (self._drawing and self._open))
             self.error = self._raised
             return bool(self._drawn)
 
@@ -120,6 +120,7 @@ class Sources(Generic[T]):
 
     def __init__(self) -> None:
         self._late: dict[int, tuple[Iterable[Any], Source[T]]] = {}
+        self._open: set[Source[T]] = set()
 
     @contextmanager
     def of(self, parts: Iterable[Any], make: Callable[[Any], T]) -> Iterator[Source[T]]:
@@ -131,6 +132,7 @@ class Sources(Generic[T]):
         late, answered = self._late.pop(id(parts), None), False
         source = Source(parts, make) if late is None else late[1]
         source.open()
+        self._open.add(source)
         try:
             yield source
             answered = True
@@ -139,10 +141,16 @@ class Sources(Generic[T]):
                 raise source.error  # noqa: B904 - whatever else the call ended with is its context
             raise
         finally:
+            self._open.discard(source)
             if source.close(answered=answered):
                 self._late[id(parts)] = parts, source
         if source.error is not None:
             raise source.error
+
+    def close(self) -> None:
+        """End the streams that wait for a part."""
+        for source in list(self._open):
+            source.close(answered=False)
 
 
 class AsyncSource(Generic[T]):
@@ -180,7 +188,7 @@ class AsyncSource(Generic[T]):
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def wait(self) -> bool:
-        """Wait for a part, however long that takes; False where there are no more."""
+        """As that of `Source`."""
         self._ask()
         await self._settled()
         self.error = self._raised
@@ -200,7 +208,7 @@ class AsyncSource(Generic[T]):
         return drawn
 
     async def _settled(self) -> None:
-        while self._drawing:
+        while self._drawing and self._open:
             self._changed.clear()
             await self._changed.wait()
 
@@ -237,6 +245,8 @@ class AsyncSources(Generic[T]):
 
     def __init__(self) -> None:
         self._late: dict[int, tuple[AsyncIterable[Any] | Iterable[Any], AsyncSource[T]]] = {}
+        self._open: set[AsyncSource[T]] = set()
+        self._closed = False
 
     @asynccontextmanager
     async def of(
@@ -249,6 +259,7 @@ class AsyncSources(Generic[T]):
         late, answered, gives_up = self._late.pop(id(parts), None), False, False
         source = AsyncSource(parts, make) if late is None else late[1]
         source.open()
+        self._open.add(source)
         try:
             yield source
             answered = True
@@ -260,7 +271,8 @@ class AsyncSources(Generic[T]):
                 raise source.error  # noqa: B904 - whatever else the call ended with is its context
             raise
         finally:
-            if source.close(answered=answered) and not gives_up:
+            self._open.discard(source)
+            if source.close(answered=answered) and not (gives_up or self._closed):
                 self._late[id(parts)] = parts, source
             else:
                 await source.cancel()
@@ -268,7 +280,10 @@ class AsyncSources(Generic[T]):
             raise source.error
 
     async def close(self) -> None:
-        """Cancel what is still waited for."""
+        """End the streams that wait for a part, and cancel what is still waited for."""
+        self._closed = True
+        for source in self._open:
+            source.close(answered=False)
         while self._late:
             _, (_, source) = self._late.popitem()
             await source.cancel()

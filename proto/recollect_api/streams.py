@@ -1,4 +1,4 @@
-"""What the streams of the asyncio client share, and how a service says that it takes one."""
+"""What the calls of the asyncio client share, and how a service says that it takes a stream."""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -21,6 +21,13 @@ async def accepted(call: Any) -> None:
     if TAKEN not in tuple(await call.initial_metadata()):
         with suppress(TimeoutError):
             await asyncio.wait_for(call.code(), _REFUSAL_S)
+
+
+def is_cancelled() -> bool:
+    """Whether somebody cancelled this task, where CancelledError was raised in it: grpc.aio raises that in every task
+    that waits for a call of a channel which is closed."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 async def drawn(parts: AsyncIterable[T] | Iterable[T]) -> AsyncIterator[T]:

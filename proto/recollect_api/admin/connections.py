@@ -7,7 +7,7 @@ import grpc.aio  # type: ignore[import-untyped]
 from google.longrunning import operations_pb2_grpc  # type: ignore[import-untyped]
 
 from recollect_api.channel import ChannelConfig
-from recollect_api.connections import AsyncChannels, BlockingChannels
+from recollect_api.connections import AsyncChannels, BlockingChannels, seconds
 from recollect_api.v1 import indexes_pb2_grpc, models_pb2_grpc
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class BlockingAdminConnections(BlockingChannels[AdminStubs]):
             token=token,
         )
         super().__init__(AdminStubs, config, timeout_s=timeout_s, connections=1)
-        self.judging_timeout_s = judging_timeout_s
+        self.judging_timeout_s = seconds("judging_timeout_s", judging_timeout_s)
 
 
 class AsyncAdminConnections(AsyncChannels[AsyncAdminStubs]):
@@ -96,4 +96,4 @@ class AsyncAdminConnections(AsyncChannels[AsyncAdminStubs]):
             token=token,
         )
         super().__init__(AsyncAdminStubs, config, timeout_s=timeout_s, connections=1)
-        self.judging_timeout_s = judging_timeout_s
+        self.judging_timeout_s = seconds("judging_timeout_s", judging_timeout_s)
