@@ -19,6 +19,14 @@ def test_brackets_are_text_and_not_markup(capsys: pytest.CaptureFixture[str]) ->
     assert "a[1]" in printed
 
 
+def test_lines_are_text_too(capsys: pytest.CaptureFixture[str]) -> None:
+    console.out.print("kept in sh[o]p/[bold], by u:key:1", soft_wrap=True)
+    console.show_table(":key:", [":key:"], [["u:key:1"]])
+    printed = capsys.readouterr().out
+    assert printed.startswith("kept in sh[o]p/[bold], by u:key:1\n")
+    assert printed.count(":key:") == 4
+
+
 def test_an_error_that_can_be_mended_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     @console.explains_errors
     def command() -> None:

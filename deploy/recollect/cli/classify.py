@@ -252,7 +252,7 @@ def _show(file: Path, answer: "Classification", by_name: "ClassHit", *, explain:
 
 
 def _say(text: str) -> None:
-    out.print(text, highlight=False, markup=False, soft_wrap=True)
+    out.print(text, highlight=False, soft_wrap=True)
 
 
 def _show_contrast(contrast: "Contrast") -> None:
@@ -280,11 +280,11 @@ def _save(directory: Path, found: "Evaluation", result: dict[str, Any]) -> None:
     write_whole(directory / "report.json", json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     drawn = draw_confusion(found.class_names, found.confusion, directory / "confusion.png")
     files = "report.md, report.json and confusion.png" if drawn else "report.md and report.json"
-    err.print(f"Wrote {files} into {directory}.", highlight=False, markup=False)
+    err.print(f"Wrote {files} into {directory}.", highlight=False)
 
 
 def _complain(skipped: "Sequence[Skipped]") -> None:
     for each in skipped[:_LISTED]:
-        err.print(f"{each.path}: {each.reason}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"{each.path}: {each.reason}", highlight=False, soft_wrap=True)
     if len(skipped) > _LISTED:
         err.print(f"… and {len(skipped) - _LISTED} more images that cannot be used", highlight=False)

@@ -39,7 +39,7 @@ def convert(
         lines = [f"{theirs} → {ours}" for theirs, ours in made.mapped.items()]
         lines += [f"{name} is not needed" for name in made.dropped]
         lines += [f"{name} is that of {base}" for name in made.kept_from_base]
-        err.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+        err.print("\n".join(lines), highlight=False, soft_wrap=True)
     modulation = made.model.config.modulator.modulation
     if as_json:
         show_json(
@@ -58,7 +58,6 @@ def convert(
         f"{len(made.mapped)} tensors converted, {len(made.dropped)} not needed, {len(made.kept_from_base)} taken from "
         f"{base}; modulation {modulation}",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
-    out.print(str(output), highlight=False, markup=False, soft_wrap=True)
+    out.print(str(output), highlight=False, soft_wrap=True)

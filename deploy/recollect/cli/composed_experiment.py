@@ -73,7 +73,7 @@ def experiment(
     if as_json:
         show_json(runs.to_dicts())
         return
-    out.print(experiments.markdown(runs, COLUMNS), highlight=False, markup=False, soft_wrap=True)
+    out.print(experiments.markdown(runs, COLUMNS), highlight=False, soft_wrap=True)
     err.print(f"report, runs and plot are in {folder}", highlight=False, soft_wrap=True)
 
 

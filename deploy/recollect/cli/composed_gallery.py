@@ -205,7 +205,7 @@ def _report(published: "PublishedGallery", label: str, *, as_json: bool) -> None
         text = f"{artifact.name}/{artifact.version}{named}: {published.images:,} pictures, {published.storage}"
         out.print(text, highlight=False, soft_wrap=True)
     for each in published.skipped[:_LISTED]:
-        err.print(f"{each.path}: {each.reason}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"{each.path}: {each.reason}", highlight=False, soft_wrap=True)
     if len(published.skipped) > _LISTED:
         err.print(f"… and {len(published.skipped) - _LISTED} more pictures that cannot be used", highlight=False)
 

@@ -97,7 +97,7 @@ def search(
 
         reference: Path | str = image if image is not None else image_id or ""
         draw_search(settings, found, reference, sides, text, picture)
-        err.print(f"Drew {picture}.", highlight=False, markup=False)
+        err.print(f"Drew {picture}.", highlight=False)
 
 
 def _searched_here(
@@ -163,7 +163,7 @@ def _show(found: "ComposedResults", *, explain: bool) -> None:
         words = [[each.word, f"{each.importance:+.4f}"] for each in reasons.words]
         show_table("what each word does for the first hit", ["word", "importance"], words, right=["importance"])
     for each in found.warnings:
-        out.print(each.message, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        out.print(each.message, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _name(kind: Any) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -22,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from recollect.errors import RecollectError
 from recsys.errors import RecsysError
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-out = Console()
+# Names and paths may hold what Rich takes for markup or for an emoji.
+out = Console(markup=False, emoji=False)
 """Results: what a pipe should carry."""
-err = Console(stderr=True)
+err = Console(stderr=True, emoji=False)
 """Progress and complaints: what a pipe should not carry."""
 _ROOM, _RIGHTS = "make room and repeat", "let this user do that, or name another place"
 _REMEDIES = {
@@ -75,7 +76,7 @@ def explains_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _exit_saying(line: str) -> typer.Exit:
-    err.print(f"[bold red]error:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), f" {line}"), soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -159,11 +160,11 @@ def show_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()
 ) -> None:
     """Print `rows` under `columns`; the columns named in `right` are aligned right, as numbers are read."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(str(cell) for cell in row))
     out.print(table)
 
 
@@ -183,4 +184,4 @@ def show_metrics(title: str, split: str, metrics: Mapping[str, float]) -> None:
 def show_json(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print `rows` as JSON lines."""
     for row in rows:
-        out.print(json.dumps(row), highlight=False, soft_wrap=True, markup=False)
+        out.print(json.dumps(row), highlight=False, soft_wrap=True)

@@ -236,7 +236,7 @@ def sources(
         return
     for source in SOURCES.values():
         show_table(f"{source.name}: {source.summary}", ["column", "meaning"], source.columns)
-        out.print(f"  {source.example}\n", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"  {source.example}\n", highlight=False, soft_wrap=True)
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -58,7 +58,6 @@ def _show_difference(answer: "ClassifiedImage") -> None:
         f"Why {contrast.winner} and not {contrast.rival}: {contrast.difference:+.3f} in all, {told(contrast.winner)}; "
         f"and of the other, {told(contrast.rival)}.",
         highlight=False,
-        markup=False,
     )
 
 

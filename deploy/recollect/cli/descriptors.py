@@ -188,4 +188,4 @@ def _show_report(report: "GenerationReport", path: Path, *, as_json: bool) -> No
     rows = [[outcome, len(report.those(outcome))] for outcome in Outcome]
     show_table(str(path), ["outcome", "classes"], rows, right=["classes"])
     for name, reason in report.reasons.items():
-        err.print(f"{name}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"{name}: {reason}", highlight=False, soft_wrap=True)

@@ -108,7 +108,7 @@ def _look_at_redis(settings: "Settings", *, as_json: bool) -> bool:
             rows.append(("event store", f"{source.directory}: {len(source.store):,} events"))
         show_table("History store", ("what", "is"), rows)
         for warning in warnings:
-            err.print(f"warning: {warning}", highlight=False, markup=False)
+            err.print(f"warning: {warning}", highlight=False)
     return bool(warnings)
 
 

@@ -72,7 +72,6 @@ def export(
         f"{made.directory}: {made.precision}, {row['megabytes']} MB; embeds as its source does, with a cosine of at "
         f"least {made.image_cosine:.4f} for pictures and {made.text_cosine:.4f} for texts",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 
@@ -88,7 +87,7 @@ def _pictures(folder: Path, preprocessing: "Preprocessing") -> "list[Image.Image
         try:
             found.append(decode_image(path, target=preprocessing.shrinks_to))
         except (ImageRefused, OSError) as error:
-            err.print(f"{path}: {error}", highlight=False, markup=False, soft_wrap=True)
+            err.print(f"{path}: {error}", highlight=False, soft_wrap=True)
     if not found:
         raise DatasetError(f"--calibrate must be a folder with pictures ({', '.join(sorted(_SUFFIXES))}), got {folder}")
     return found

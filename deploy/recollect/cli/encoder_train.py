@@ -104,7 +104,7 @@ def _captioned(source: Path, descriptors: str | None, hold_out: list[str]) -> "C
         return read_captions(source / "captions.csv" if source.is_dir() else source)
     images = read_images(source)
     for skipped in images.skipped:
-        err.print(f"{skipped.path} {skipped.reason}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"{skipped.path} {skipped.reason}", highlight=False, soft_wrap=True)
     return caption_labels(images, load_descriptor_set(descriptors), hold_out=hold_out)
 
 

@@ -126,7 +126,7 @@ def experiment(
         best = [] if optimum is None else [{"variant": "optimum", **optimum.as_dict()}]
         show_json([*runs.to_dicts(), *best])
         return
-    out.print(table, highlight=False, markup=False, soft_wrap=True)
+    out.print(table, highlight=False, soft_wrap=True)
     err.print(f"report, runs and plots are in {folder}", highlight=False, soft_wrap=True)
 
 

@@ -74,7 +74,7 @@ def load(
     ]
     show_table(f"Loaded {store_dir}", ("what", "count"), rows, right=("count",))
     if result.first_rejection:
-        err.print(f"first rejected: {result.first_rejection}", highlight=False, markup=False)
+        err.print(f"first rejected: {result.first_rejection}", highlight=False)
 
 
 @history_app.command()
@@ -124,7 +124,7 @@ def show(
         show_json(rows)
         return
     if not rows:
-        out.print(f"{user} has no history", highlight=False, markup=False)
+        out.print(f"{user} has no history", highlight=False)
         return
     names = ["time", "type", "item_id", *(("item", "category") if catalogue is not None else ())]
     title = f"{user}: the latest {len(rows)} of {history.length} events, version {history.version}"
@@ -168,11 +168,11 @@ def append(
     if as_json:
         show_json([{"user_id": user, "time_ms": time_ms, **asdict(result)}])
     elif result.rejected:
-        err.print(f"rejected: {result.rejected[0][1]}", highlight=False, markup=False)
+        err.print(f"rejected: {result.rejected[0][1]}", highlight=False)
     else:
         done = "added" if result.accepted else "was there already"
         message = f"{user}: item {item} at {_moment(time_ms)} {done}; {result.length} events, version {result.version}"
-        out.print(message, highlight=False, markup=False)
+        out.print(message, highlight=False)
     if result.rejected:
         raise typer.Exit(1)
 

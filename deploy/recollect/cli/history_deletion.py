@@ -51,12 +51,10 @@ def delete(
         row = {"user_id": user, "behaviours": deletion.behaviours, "until_ms": deletion.time_ms}
         show_json([{**row, "redis_log": "erased", "event_store": states[held]}])
         return
-    out.print(
-        f"{user}: {deletion.behaviours} behaviours deleted from Redis and its file", highlight=False, markup=False
-    )
+    out.print(f"{user}: {deletion.behaviours} behaviours deleted from Redis and its file", highlight=False)
     if held and settings.events is not None:
         message = f"still on the disk, and not read: recollect history erase {settings.events}"
-        out.print(message, highlight=False, markup=False)
+        out.print(message, highlight=False)
 
 
 @explains_errors

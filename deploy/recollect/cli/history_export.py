@@ -54,4 +54,4 @@ def export(
         show_json([{**asdict(result), "served": served}])
         return
     message = f"{result.events:,} events of {result.users:,} users and {served:,} served candidates are in {to}"
-    out.print(message, highlight=False, markup=False)
+    out.print(message, highlight=False)

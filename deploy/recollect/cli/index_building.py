@@ -76,7 +76,7 @@ def show_refused(reasons: Sequence[str], count: int | None = None) -> None:
     """Tell on stderr what could not be used, the first ones one by one; `count` is how many in all."""
     count = len(reasons) if count is None else count
     for reason in reasons[:_LISTED]:
-        err.print(reason, highlight=False, markup=False, soft_wrap=True)
+        err.print(reason, highlight=False, soft_wrap=True)
     if count > _LISTED:
         err.print(f"… and {count - _LISTED:,} more that are left out", highlight=False)
 

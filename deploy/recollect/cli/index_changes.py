@@ -139,7 +139,7 @@ def _report(done: "Increment", label: str, *, as_json: bool) -> None:
         )
         show_checks(done.verdict.checks)
         if done.advice is not None:
-            out.print(done.advice, style="yellow", highlight=False, markup=False, soft_wrap=True)
+            out.print(done.advice, style="yellow", highlight=False, soft_wrap=True)
     show_refused([each.reason for each in done.refused])
     if done.refused:
         raise typer.Exit(1)

@@ -33,4 +33,4 @@ def prepare(
         show_json([{"prepared": line} for line in prepared])
         return
     for line in prepared:
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.print(line, highlight=False, soft_wrap=True)

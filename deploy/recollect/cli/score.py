@@ -238,7 +238,7 @@ def show_reasons(items: "Sequence[ScoredItem | RecommendedItem | ExplainedItem]"
             *(f"    {_behaviour(found)}" for found in item.found[:SHOWN_BEHAVIOURS]),
             *([f"    and {hidden} more"] if hidden > 0 else []),
         ]
-        out.print("\n".join(lines), highlight=False, markup=False)
+        out.print("\n".join(lines), highlight=False)
 
 
 def _behaviour(found: "FoundBehaviour") -> str:

@@ -279,6 +279,7 @@ def _first_call(settings: "Settings", address: str) -> list[str]:
 
 def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", settings: "Settings") -> None:
     from rich.panel import Panel
+    from rich.text import Text
 
     from recollect.artifacts.remote import Remote
     from recollect.gateway.server import services_of
@@ -292,7 +293,6 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
     encoder = settings.encoder if settings.classification else "none: --no-classification"
     histories = "Redis as configured" if settings.redis_url else f"private Redis in {settings.var / 'redis'}"
     lines = [
-        f"listening on  [bold]{gateway.address}[/]  (gRPC, {count})",
         f"model         {gateway.model or 'none: --no-recommender'}",
         *([_trial(settings)] if settings.canary else []),
         f"index         {settings.index or 'none: no --index INDEX, so nothing is recommended'}",
@@ -310,4 +310,5 @@ def _show_ready(gateway: "RunningGateway", admin: "RunningAdmin | None", setting
         *_first_call(settings, gateway.address),
         "stop          Ctrl-C",
     ]
-    out.print(Panel("\n".join(lines), title="recollect is ready", expand=False), highlight=False)
+    listening = ("listening on  ", (gateway.address, "bold"), f"  (gRPC, {count})\n")
+    out.print(Panel(Text.assemble(*listening, "\n".join(lines)), title="recollect is ready", expand=False))

@@ -110,7 +110,7 @@ def revoke(token_id: IdArgument, file: FileOption = None) -> None:
     Example: `recollect token revoke 5c3b0f0e9a1d --file var/tokens.json`
     """
     token = _file(file).revoke(token_id)
-    out.print(f"{token.id} of {token.name} is refused from now on", highlight=False, markup=False)
+    out.print(f"{token.id} of {token.name} is refused from now on", highlight=False)
 
 
 def _file(path: Path | None) -> "TokenFile":
@@ -144,8 +144,8 @@ def _hand_over(made: "NewToken", output: Path | None) -> None:
     until = "until it is revoked" if token.expires is None else f"until {token.expires:%Y-%m-%d %H:%M} UTC"
     told = f"token {token.id} of {token.name}: {', '.join(token.scopes)}, {until}"
     if output is None:
-        err.print(f"{told}; it is shown this once", highlight=False, markup=False, soft_wrap=True)
-        out.print(made.secret, highlight=False, markup=False, soft_wrap=True)
+        err.print(f"{told}; it is shown this once", highlight=False, soft_wrap=True)
+        out.print(made.secret, highlight=False, soft_wrap=True)
         return
     try:
         output.touch(mode=0o600)
@@ -153,7 +153,7 @@ def _hand_over(made: "NewToken", output: Path | None) -> None:
         output.write_text(made.secret + "\n", encoding="utf-8")
     except OSError as error:
         raise SetupError(f"cannot write {output} ({error.strerror}); revoke {token.id} and create another") from error
-    err.print(f"{told}; in {output}", highlight=False, markup=False, soft_wrap=True)
+    err.print(f"{told}; in {output}", highlight=False, soft_wrap=True)
 
 
 def _row(token: "Token") -> dict[str, Any]:

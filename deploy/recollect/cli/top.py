@@ -127,9 +127,11 @@ def _table(title: str, *columns: str) -> "Table":
 
 
 def _calls(told: "Figures") -> "Table":
+    from rich.text import Text
+
     table = _table("Calls", "method", "calls/s", "failing", "in flight", "p50 ms", "p99 ms")
     for each in told.methods:
-        failing = f"[red]{each.failing:.1%}[/]" if each.failing > 0 else "0"
+        failing = Text(f"{each.failing:.1%}", style="red") if each.failing > 0 else "0"
         table.add_row(
             each.method, f"{each.per_s:,.1f}", failing, str(each.in_flight), _shown(each.p50_ms), _shown(each.p99_ms)
         )

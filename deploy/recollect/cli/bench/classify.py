@@ -76,7 +76,7 @@ def _show(rows: "Sequence[Row]") -> None:
     named = [f"{name} {origin[name]}" for name in ("python", "torch", "onnxruntime", "numpy")]
     facts = [origin["date"], origin["machine"], f"{origin['cores']} cores", f"{origin['threads']} threads"]
     line = ", ".join([*facts, f"load {origin['load']} before", *named, f"{origin['rounds']} rounds"])
-    out.print(f"{line}; ratio = torch by the row", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"{line}; ratio = torch by the row", highlight=False, soft_wrap=True)
     for name in dict.fromkeys(row["encoder"] for row in rows):
         of_encoder = [row for row in rows if row["encoder"] == name]
         table = [

@@ -48,7 +48,7 @@ def index(
         show_json([row | origin for row in rows])
         return
     facts = [origin["date"], origin["machine"], f"{origin['cores']} cores", f"load {origin['load']} before"]
-    out.print(", ".join(map(str, facts)), highlight=False, markup=False, soft_wrap=True)
+    out.print(", ".join(map(str, facts)), highlight=False, soft_wrap=True)
     columns = ["spec", "recall@10", "queries/s", "bare", "ratio", "build s", "bare", "MB", "bare", "peak MB", "bare"]
     names = (
         "build_s",

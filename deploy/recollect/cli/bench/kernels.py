@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from recollect.cli.console import err, explains_errors, out, progress, show_json
 from recollect.errors import SetupError
@@ -102,12 +102,12 @@ def _measured(tasks: "Sequence[Task]", config: "BenchConfig") -> "Iterator[Row]"
             try:
                 row, left_out = measure(task, config, floors, on_round=lambda: bar.advance(shown))
             except NotMeasuredError as error:
-                err.print(f"[bold red]no row[/] for {escape(f'{task}: {error}')}", highlight=False, soft_wrap=True)
+                err.print(Text.assemble(("no row", "bold red"), f" for {task}: {error}"), soft_wrap=True)
             else:
                 for peer, reason in left_out.items():
                     if (line := f"without {peer}: {reason}") not in told:
                         told.add(line)
-                        err.print(line, highlight=False, markup=False, soft_wrap=True)
+                        err.print(line, highlight=False, soft_wrap=True)
                 yield row
             bar.update(shown, completed=number * config.rounds)
 
@@ -130,7 +130,7 @@ def _show(rows: "Sequence[Row]") -> None:
         f"{origin['rounds']} rounds",
     ]
     line = f"{', '.join(facts)}; ratio = torch by ours, times in µs a call"
-    out.print(line, highlight=False, markup=False, soft_wrap=True)
+    out.print(line, highlight=False, soft_wrap=True)
     for op in dict.fromkeys(row["op"] for row in rows):
         out.print(_table(op, [row for row in rows if row["op"] == op]))
 

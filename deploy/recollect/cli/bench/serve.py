@@ -108,14 +108,13 @@ def _tell(kind: str, step: "Offered") -> None:
         f"{kind:<16} {step.rate:8,.0f} calls/s offered, {step.goodput:8,.0f} answered, "
         f"p50 {step.taken_ms(50):7.1f} ms, p99 {step.taken_ms(99):7.1f} ms, {refused}",
         highlight=False,
-        markup=False,
         soft_wrap=True,
     )
 
 
 def _show(result: "LoadResult", origin: dict[str, Any]) -> None:
     facts = [origin["date"], origin["machine"], f"{origin['cores']} cores", f"load {origin['load']} before"]
-    out.print(", ".join(facts), highlight=False, markup=False)
+    out.print(", ".join(facts), highlight=False)
     columns = ["offered/s", "answered/s", "p50 ms", "p99 ms", "errors", "late p99 ms"]
     keys = ("offered_rps", "goodput_rps", "p50_ms", "p99_ms", "errors", "late_p99_ms")
     rows = result.rows()

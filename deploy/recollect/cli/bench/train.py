@@ -73,7 +73,7 @@ def train(
         return
     date, machine = origin
     facts = [date, machine["machine"], f"{machine['cores']} cores", f"load {machine['load']} before", "1 thread"]
-    out.print(", ".join(map(str, facts)), highlight=False, markup=False, soft_wrap=True)
+    out.print(", ".join(map(str, facts)), highlight=False, soft_wrap=True)
     columns = ["model", "d", "items", "history", "trained a CPU-s", "scored a CPU-s", "peak MB"]
     cells = [[str(row["model"]), *(f"{value:,}" for value in list(row.values())[1:])] for row in rows]
     show_table("Training and scoring", columns, cells, right=columns[1:])
