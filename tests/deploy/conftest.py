@@ -23,6 +23,7 @@ from recollect.errors import ArtifactError
 from recollect.gateway.models import ModelSlot, ServedModel
 from recollect.gateway.server import Gateway, GatewayConfig
 from recollect_api import AsyncRecollectClient, RecollectClient
+from recsys.data.catalogue import Catalogue
 from recsys.history import HistoryConfig, HistoryStore
 from recsys.ranking import Ranking
 from retrieval.encoders.preprocessing import Preprocessing
@@ -85,6 +86,8 @@ class CountingModels:
     """
 
     directory: Path
+    items: int = 0
+    """Those that its vocabulary has, 0, 1, …; only these are recommended."""
 
     def pin(self, reference):
         if not reference.startswith("counting/"):
@@ -100,9 +103,10 @@ class CountingModels:
         version = reference.removeprefix("counting/")
         if version == "broken":
             raise ArtifactError("this version is torn")
-        return ServedModel(
-            name="counting", version=version, ranker=CountingRanker(scale=float(version), directory=self.directory)
-        )
+        ids = np.arange(-1, self.items)
+        catalogue = Catalogue(item_ids=ids, category_rows=np.zeros(len(ids), np.int32), category_ids=np.array([-1]))
+        ranker = CountingRanker(scale=float(version), directory=self.directory)
+        return ServedModel(name="counting", version=version, ranker=ranker, catalogue=catalogue)
 
 
 COLOURS = ("red", "green", "blue")
@@ -374,7 +378,7 @@ def ray_node() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def counting_models() -> Callable[[Path], CountingModels]:
+def counting_models() -> Callable[..., CountingModels]:
     return CountingModels
 
 

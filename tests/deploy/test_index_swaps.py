@@ -113,7 +113,7 @@ def swap_under_load(var: Path, address: str, expected: dict[str, Neighbours], qu
 
 @pytest.mark.slow
 def test_twenty_swaps_fail_no_call_and_mix_no_reply(
-    history_redis_url: str, tmp_path: Path, ray_node: None, counting_models: Callable[[Path], object]
+    history_redis_url: str, tmp_path: Path, ray_node: None, counting_models: Callable[..., object]
 ) -> None:
     from recollect import serve_app
     from recollect.settings import Settings
@@ -125,7 +125,7 @@ def test_twenty_swaps_fail_no_call_and_mix_no_reply(
         settings,
         "counting/1",
         redis_url=history_redis_url,
-        models=counting_models(tmp_path),  # type: ignore[arg-type]
+        models=counting_models(tmp_path, items=ITEMS),  # type: ignore[arg-type]
         application="swaps",
     ) as gateway:
         without, during = swap_under_load(tmp_path, gateway.address, expected, quiet_s=4)
