@@ -24,6 +24,13 @@ from retrieval.index.spec import IndexSpec
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 COUNT = 24
+ITEMS = np.arange(COUNT)
+CATALOGUE = Catalogue(
+    item_ids=np.r_[-1, ITEMS],
+    category_rows=np.r_[0, ITEMS // 4 + 1].astype(np.int32),
+    category_ids=np.r_[-1, np.arange(6)],
+)
+"""The items, in categories of four."""
 PLAN = BuildPlan(choose=lambda _count, _dimension: IndexSpec())
 
 
@@ -61,19 +68,13 @@ def gateway(start_gateway, followed):
 
 def knowing_the_items(gateway):
     """The gateway with a model that knows the items, in categories of four; popular are 23, 22, …"""
-    items = np.arange(COUNT)
-    catalogue = Catalogue(
-        item_ids=np.r_[-1, items],
-        category_rows=np.r_[0, items // 4 + 1].astype(np.int32),
-        category_ids=np.r_[-1, np.arange(6)],
-    )
     gateway.slot.swap(
         ServedModel(
             name="counting",
             version="1",
             ranker=gateway.ranker,
-            catalogue=catalogue,
-            popularity=Popularity(items[::-1].copy(), np.ones(COUNT, dtype=np.int64)),
+            catalogue=CATALOGUE,
+            popularity=Popularity(ITEMS[::-1].copy(), np.ones(COUNT, dtype=np.int64)),
         )
     )
     return gateway
@@ -131,6 +132,7 @@ def test_without_a_history_store_what_is_popular_is_shown(start_gateway, followe
             name="counting",
             version="1",
             ranker=gateway.ranker,
+            catalogue=CATALOGUE,
             popularity=Popularity(np.array([3, 2]), np.array([1, 1])),
         )
     )

@@ -57,7 +57,10 @@ def test_where_callers_show_certificates_the_probe_shows_its_own_or_only_connect
 
 
 def test_a_gateway_that_drains_takes_no_calls(gateway):
-    gateway.run(gateway.gateway._listener._health.draining())
+    async def drain():
+        gateway.gateway._listener._health.draining()
+
+    gateway.run(drain())
     assert "takes no calls" in probe(settings_of(gateway))
 
 

@@ -263,12 +263,12 @@ def test_a_file_that_is_pruned_while_the_deleted_are_taken_out_stays_away(
 ) -> None:
     read, gone = pl.read_parquet, []
 
-    def pruned_meanwhile(path: Path) -> pl.DataFrame:
+    def pruned_meanwhile(path: Path, **options: bool) -> pl.DataFrame:
         """The first before it is read, the second after that."""
         gone.append(path)
         if len(gone) == 1:
             path.unlink()
-        rows = read(path)
+        rows = read(path, **options)
         if len(gone) == 2:
             path.unlink()
         return rows
