@@ -109,4 +109,5 @@ def test_a_port_that_there_is_not_is_refused(target):
     "target", ["localhost", "localhost:65535", "2001:db8::9999", "unix:/run/a:99999", "dns://[::1]:53/a:1"]
 )
 def test_other_targets_are_taken(target):
-    RecollectClient(target).close()
+    with RecollectClient(target) as client:
+        assert client.target == target

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import grpc
@@ -76,17 +75,6 @@ class Service(recommender_pb2_grpc.RecommenderServicer, histories_pb2_grpc.Histo
 @pytest.fixture
 def service():
     return Service()
-
-
-@pytest.fixture
-def target(service):
-    server = grpc.server(ThreadPoolExecutor(4))
-    recommender_pb2_grpc.add_RecommenderServicer_to_server(service, server)
-    histories_pb2_grpc.add_HistoriesServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait(30)
 
 
 @pytest.fixture

@@ -50,15 +50,9 @@ def service():
 
 
 @pytest.fixture
-def target(service):
-    server = grpc.server(ThreadPoolExecutor(4))
-    recommender_pb2_grpc.add_RecommenderServicer_to_server(service, server)
-    histories_pb2_grpc.add_HistoriesServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    service.end.set()
-    server.stop(None).wait(30)
+def target(target, service):
+    yield target
+    service.end.set()  # the server waits for those who wait for it
 
 
 async def scored(client):

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import grpc
@@ -87,16 +86,6 @@ class Asynchronous:
 @pytest.fixture
 def service():
     return Service()
-
-
-@pytest.fixture
-def target(service):
-    server = grpc.server(ThreadPoolExecutor(4))
-    histories_pb2_grpc.add_HistoriesServicer_to_server(service, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None).wait(30)
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
