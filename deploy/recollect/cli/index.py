@@ -158,9 +158,10 @@ def build(
             )
         elif gallery is not None:
             source = gallery_pictures(settings, gallery)
+        elif vectors is not None:
+            source = parquet_files(settings, vectors, builder.told)
         else:
-            told = builder.told
-            source = model_items(settings, model) if model else parquet_files(settings, vectors or [], told)
+            source = model_items(settings, str(model))
         built = builder.rebuild(name, source, wanted.plan(), merge=merge)
     facts, merged = facts_of(built.artifact), built.merging
     counts = {"kept": len(merged.changes.kept), "left_out": merged.left_out, "dropped": len(merged.dropped)}
