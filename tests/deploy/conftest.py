@@ -366,7 +366,7 @@ def ray_node() -> Iterator[None]:
     from recollect.embedded.ray import ray_cluster
     from recollect.settings import Settings
 
-    with ray_cluster(Settings()):
+    with ray_cluster(Settings(), serving=True):
         with warnings.catch_warnings():
             # Ray Serve's own models use what pydantic has deprecated; importing it says so once.
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -31,12 +31,15 @@ class Calls:
         self.come(2 - len(self._turns))
         for _ in range(rounds):
             self._clock.now += interval_s
-            self._turns.pop(0).close()
+            self.answer_first(1)
             self.come(1)
 
-    def answer_all(self):
-        while self._turns:
+    def answer_first(self, count):
+        for _ in range(count):
             self._turns.pop(0).close()
+
+    def answer_all(self):
+        self.answer_first(len(self._turns))
 
 
 @pytest.fixture
@@ -62,6 +65,33 @@ def test_a_service_that_slows_down_lets_fewer_in(admission, calls):
     with pytest.raises(Overloaded):
         calls.come(100)
     assert admission.inside == 4
+
+
+def test_a_pause_does_not_make_it_look_slow(admission, calls):
+    calls.answer_every(0.004)
+    calls.answer_every(1.0, rounds=1)
+    # The mean has doubled, to 8 ms, and not become 35.
+    with pytest.raises(Overloaded):
+        calls.come(100)
+    assert admission.inside == 15
+
+
+def test_what_has_become_much_slower_is_seen_within_a_few_answers(admission, calls):
+    calls.answer_every(0.004)
+    calls.answer_every(0.5, rounds=6)
+    with pytest.raises(Overloaded):
+        calls.come(100)
+    assert admission.inside == 3
+
+
+def test_answers_that_come_together_count_by_their_number(admission, calls, clock):
+    for _ in range(100):
+        calls.come(17 - admission.inside)
+        clock.now += 0.064
+        calls.answer_first(16)
+    calls.come(15)
+    # 16 every 64 ms are one every 4 ms, the last ones of 0 ms count most.
+    assert admission.expected_wait_s == pytest.approx(15 * 0.004, rel=0.25)
 
 
 def test_a_call_that_must_be_answered_sooner_is_refused_sooner(admission, calls, clock):

@@ -98,6 +98,16 @@ def test_it_answers_only_once_it_knows_the_model(replica):
     assert replica.version() == "1"
 
 
+@pytest.mark.parametrize("niceness", [0, 15])
+def test_one_that_stands_back_says_what_that_costs(
+    history_redis_url, counting_models, tmp_path, niceness, monkeypatch, caplog
+):
+    monkeypatch.setattr("os.getpriority", lambda *_: niceness)
+    with running(history_redis_url, counting_models(tmp_path)):
+        told = [message for message in caplog.messages if "RAY_worker_niceness=0" in message]
+    assert len(told) == (niceness > 0)
+
+
 def test_a_label_that_moves_is_followed(replica, label, eventually):
     replica.call("reconfigure", {"model": "counting@stable"})
     label("2")

@@ -52,7 +52,7 @@ def demo(
     began = time.monotonic()
     store = EventStore(_shop(settings.var / "data" / f"shop-{seed}", seed))
     _catalogue(settings, store.directory, seed)
-    with ray_cluster(settings), history_redis(settings) as redis_url:
+    with ray_cluster(settings, serving=True), history_redis(settings) as redis_url:
         artifact = _model(settings, store, seed)
         _load_histories(store, redis_url)
         world = make_gallery(settings, seed)

@@ -15,7 +15,13 @@ from recollect.gateway.errors import Overloaded
 SMOOTHING = 1 / 32
 """Weight of the latest interval between two answers in their mean."""
 LONGEST_INTERVAL_S = 1.0
-"""More than this between two answers is a pause, of the machine perhaps, and says nothing of the next."""
+"""No interval between two answers counts as more."""
+MOST_OF_MEAN = 32
+"""Nor as more than this many times the mean before it. A pause, of the machine perhaps, says nothing of the answers
+after it, and would have calls refused that are answered in time; a service that has become slow doubles the mean with
+every answer. Answers that are ranked together come at once, and the interval before them may be 16 times the mean."""
+ALWAYS_COUNTED_S = 0.01
+"""What counts whatever the mean is, which answers that came at once may have made nothing."""
 TOLD_TO_S = 0.01
 """Refused callers are told how long they would wait, and when to come again, in steps of this: few refusals differ."""
 MOST_RETRY_S = 1.0
@@ -81,5 +87,6 @@ class Admission:
         if self._answered_at is not None:
             interval_s = min(now - self._answered_at, LONGEST_INTERVAL_S)
             before_s = interval_s if self._interval_s is None else self._interval_s
-            self._interval_s = before_s + SMOOTHING * (interval_s - before_s)
+            counted_s = min(interval_s, max(MOST_OF_MEAN * before_s, ALWAYS_COUNTED_S))
+            self._interval_s = before_s + SMOOTHING * (counted_s - before_s)
         self._answered_at = now if self.inside >= self._threads else None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -63,6 +64,7 @@ class GatewayReplica:
         """`models` is None where there is no recommender. With `desired`, what it says answers; without, what the
         configuration names, and its label is followed."""
         self._telemetry = await asyncio.to_thread(Telemetry, telemetry or TelemetryConfig(), "gateway")
+        _warn_of_niceness()
         use_one_torch_thread()
         self._config = config
         self._models = models
@@ -220,3 +222,14 @@ class GatewayReplica:
         if reference is None:
             raise RuntimeError(f"no model is set for the application {self._desired.application!r}")
         return reference
+
+
+def _warn_of_niceness() -> None:
+    """Say in the log that whatever else the machine does goes before this process, where it does."""
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    if niceness > 0:
+        log.warning(
+            "this gateway runs at niceness %d: callers wait for whatever else the machine does, and are refused where "
+            "that takes too long; start Ray with RAY_worker_niceness=0 on nodes with gateways",
+            niceness,
+        )

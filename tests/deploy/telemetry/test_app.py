@@ -129,10 +129,11 @@ def test_a_trace_goes_through_the_gateway_into_the_encoder_s_process(
 def test_serve_writes_json_to_its_standard_error_and_tells_where_its_metrics_are(tmp_path):
     command = [sys.executable, "-c", "from recollect.entry import main; main()", "serve", "--no-recommender"]
     options = ["--no-classification", "--port", "0", "--metrics-port", "0", "--log-level", "info"]
+    without_niceness = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
     served = subprocess.Popen(
         [*command, *options],
         cwd=tmp_path,
-        env={**os.environ, "RAY_worker_niceness": "0", "RECOLLECT_REPLICAS": "1", "COLUMNS": "200"},
+        env=without_niceness | {"RECOLLECT_REPLICAS": "1", "COLUMNS": "200"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -158,3 +159,4 @@ def test_serve_writes_json_to_its_standard_error_and_tells_where_its_metrics_are
         ("Histories/Stats", "OK")
     ]
     assert "somebody-secret" not in told
+    assert "niceness" not in told, "its replicas must not stand back"

@@ -163,7 +163,7 @@ def measure(config: ClassificationConfig, load: Load, rounds: int) -> list[dict[
     """One row a way of batching."""
     generator = np.random.default_rng(0)
     images = [_photograph(generator, load.side) for _ in range(32)]
-    with ray_cluster(Settings()), ExitStack() as stack:
+    with ray_cluster(Settings(), serving=True), ExitStack() as stack:
         addresses = {name: start(name, each, stack) for name, each in applications(config).items()}
         for address in addresses.values():
             with RecollectClient(address, timeout_s=120, classify_timeout_s=120) as client:
