@@ -34,6 +34,12 @@ class Calls:
             self.answer_first(1)
             self.come(1)
 
+    def come_until_refused(self):
+        """How many are inside once no more are let in, and the refusal."""
+        with pytest.raises(Overloaded) as refused:
+            self.come(100)
+        return self._admission.inside, refused.value
+
     def answer_first(self, count):
         for _ in range(count):
             self._turns.pop(0).close()
@@ -47,41 +53,34 @@ def calls(admission, clock):
     return Calls(admission, clock)
 
 
-def test_as_many_are_let_in_as_get_their_turn_in_time(admission, calls):
+def test_as_many_are_let_in_as_get_their_turn_in_time(calls):
     calls.answer_every(0.01)
-    with pytest.raises(Overloaded) as refused:
-        calls.come(100)
+    inside, refusal = calls.come_until_refused()
     # At 10 ms an answer, and two at once, one more would wait 110 ms.
-    assert admission.inside == 12
-    assert refused.value.retry_after_s == pytest.approx(0.11)
-    assert "this one would wait 110 ms for its turn, more than the 105 that it may" in str(refused.value)
+    assert inside == 12
+    assert refusal.retry_after_s == pytest.approx(0.11)
+    assert "this one would wait 110 ms for its turn, more than the 105 that it may" in str(refusal)
     calls.answer_all()
     calls.come(1)
 
 
-def test_a_service_that_slows_down_lets_fewer_in(admission, calls):
+def test_a_service_that_slows_down_lets_fewer_in(calls):
     calls.answer_every(0.01)
     calls.answer_every(0.04)
-    with pytest.raises(Overloaded):
-        calls.come(100)
-    assert admission.inside == 4
+    assert calls.come_until_refused()[0] == 4
 
 
-def test_a_pause_does_not_make_it_look_slow(admission, calls):
+def test_a_pause_does_not_make_it_look_slow(calls):
     calls.answer_every(0.004)
     calls.answer_every(1.0, rounds=1)
     # The mean has doubled, to 8 ms, and not become 35.
-    with pytest.raises(Overloaded):
-        calls.come(100)
-    assert admission.inside == 15
+    assert calls.come_until_refused()[0] == 15
 
 
-def test_what_has_become_much_slower_is_seen_within_a_few_answers(admission, calls):
+def test_what_has_become_much_slower_is_seen_within_a_few_answers(calls):
     calls.answer_every(0.004)
     calls.answer_every(0.5, rounds=6)
-    with pytest.raises(Overloaded):
-        calls.come(100)
-    assert admission.inside == 3
+    assert calls.come_until_refused()[0] == 3
 
 
 def test_answers_that_come_together_count_by_their_number(admission, calls, clock):
